@@ -1,0 +1,47 @@
+# Every target says what it does: `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml requirements/dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+.PHONY: venv
+venv: $(STAMP) ## Put everything into .venv (.venv/bin/egresslens is the command)
+
+.PHONY: lock
+lock: venv ## Renew the locked versions in requirements/dev.txt
+	sed '/^-e/d' requirements/dev.in > build-dev.in
+	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --extra embedded --extra demo pyproject.toml build-dev.in -o requirements/dev.txt
+	rm build-dev.in
+
+.PHONY: lint
+lint: venv ## ruff and mypy --strict
+	$(BIN)/ruff check stream tests bench examples
+	$(BIN)/ruff format --check stream tests bench examples
+	$(BIN)/mypy
+
+.PHONY: format
+format: venv ## Put the code into its one layout
+	$(BIN)/ruff check --fix stream tests bench examples
+	$(BIN)/ruff format stream tests bench examples
+
+.PHONY: test
+test: venv ## All tests, with the real Kafka, ClickHouse engine and Envoy (under 15 minutes)
+	$(BIN)/python -m pytest
+
+.PHONY: demo
+demo: venv ## The main job on real traffic; ONCE=1 exits after the answers
+	$(BIN)/egresslens demo $(if $(ONCE),--once)
