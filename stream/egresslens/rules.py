@@ -13,6 +13,7 @@ from typing import Final
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
 from egresslens.record import STORED_LABELS, Label
 
 # Raised by hand whenever the code that parses or labels decides differently for some bytes.
