@@ -16,7 +16,7 @@ Label = Literal[
 ]
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 
-# Inbound and internal records are another workload's egress seen twice, or no workload's: counted, not stored.
+# Inbound and internal records show a call another workload logged as egress, or none: counted, not stored.
 STORED_LABELS: Final[tuple[Label, ...]] = ("outbound", "passthrough", "blackhole", "unknown")
 
 Hop = Literal["sidecar", "gateway", "waypoint"]

@@ -53,7 +53,7 @@ class Rules(BaseModel):
     )
     egress_gateways: tuple[str, ...] = Field(
         (r"(^|.*-)egress-?gateway(-.*)?\..+",),
-        description="Regular expressions for in-mesh hosts of egress gateways: the real host is the one asked for.",
+        description="Regular expressions for hosts of egress gateways, whose records name the host asked for.",
     )
     max_message_bytes: int = Field(1_048_576, gt=0, description="Longer messages are dead-lettered.")
     max_records_per_message: int = Field(
