@@ -1,0 +1,100 @@
+"""Bytes in, records out: one batch of messages at a time, column by column.
+
+`parse` cannot raise for any input. Every message comes back as at least one record, as rejects, or as
+filtered, and what becomes of it never depends on its neighbours in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from egresslens.outcome import Reject
+from egresslens.parse import layouts, objects, odd
+from egresslens.parse.stage import FILTERED, LINES, RECORDS, REJECTS, Stage, gather, rejected
+from egresslens.parse.values import typed
+from egresslens.rules import Rules
+
+# An envelope inside an envelope inside an envelope: shippers nest two deep, three is generous.
+MAX_NESTING = 4
+
+__all__ = ["Parsed", "parse"]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a batch of messages became.
+
+    records: RECORDS (message, seq, envelope_time, source_role and record.PARSED), ordered by message and seq.
+    rejects: message, seq, reason (`outcome.Reject`), field.
+    filtered: message, seq, reason (`outcome.Filtered`).
+    """
+
+    records: pl.DataFrame
+    rejects: pl.DataFrame
+    filtered: pl.DataFrame
+
+
+def parse(values: Sequence[bytes | None], rules: Rules) -> Parsed:
+    """Read messages. `message` in the result is the index into `values`; nothing is raised for any bytes."""
+    stage = _admit(values, rules)
+    todo = gather(stage.lines, LINES)
+    for _ in range(MAX_NESTING):
+        if todo.is_empty():
+            break
+        step = _step(todo, rules)
+        stage += Stage(step.records, step.rejects, step.filtered)
+        todo = gather(step.lines, LINES)
+    stage += rejected(todo, Reject.BAD_ENVELOPE)
+    return Parsed(
+        gather(stage.records, RECORDS), gather(stage.rejects, REJECTS), gather(stage.filtered, FILTERED)
+    )
+
+
+def _admit(values: Sequence[bytes | None], rules: Rules) -> Stage:
+    """Make text of messages; reject the empty and the too large."""
+    raw = pl.Series("text", values, dtype=pl.Binary)
+    frame = pl.DataFrame([raw]).with_row_index("message").with_columns(pl.lit(0, pl.Int32).alias("seq"))
+    size = pl.col("text").bin.size()
+    large = size > rules.max_message_bytes
+    stage = Stage()
+    if frame.select((large | pl.col("text").is_null()).any()).item():
+        stage += rejected(frame.filter(large), Reject.TOO_LARGE)
+        stage += rejected(frame.filter(pl.col("text").is_null()), Reject.EMPTY)
+        frame = frame.filter(~large)
+    text = frame["text"].cast(pl.String, strict=False)
+    if text.null_count():
+        # Envoy's text log copies header bytes as they are, in whatever encoding the client chose.
+        text = pl.Series(
+            "text",
+            [
+                kept if kept is not None else value.decode("utf-8", "replace")
+                for kept, value in zip(text, frame["text"], strict=True)
+            ],
+            dtype=pl.String,
+        )
+    frame = frame.with_columns(text.str.strip_chars().alias("text"))
+    blank = frame["text"] == ""
+    if blank.any():
+        stage += rejected(frame.filter(blank), Reject.EMPTY)
+        frame = frame.filter(~blank)
+    missing = {name: dtype for name, dtype in LINES.items() if name not in frame.columns}
+    lines = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in missing.items())
+    return stage + Stage(lines=[lines.select(list(LINES))])
+
+
+def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
+    """Read lines once: objects by their keys, text by its layout, the rest one by one."""
+    braced = lines["text"].str.starts_with("{")
+    stage = Stage()
+    if braced.any():
+        stage += objects.step(lines.filter(braced), rules)
+        lines = lines.filter(~braced)
+    for layout in layouts.LAYOUTS:
+        if lines.is_empty():
+            return stage
+        rows, lines = layouts.read(lines, layout)
+        stage += typed(rows, rules)
+    return stage + (odd.step(lines, rules) if lines.height else Stage())

@@ -1,0 +1,87 @@
+"""The frames that flow between the steps of parsing.
+
+A step takes lines and returns a `Stage`: every line it was given comes back exactly once, as a record, a
+reject, filtered, or as one or more lines for the next step (an unwrapped envelope).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from egresslens.outcome import Filtered, Reject
+from egresslens.record import PARSED, TIMESTAMP
+
+# Which message a row came from, and which record inside it.
+PLACE: Final[dict[str, pl.DataType]] = {"message": pl.UInt32(), "seq": pl.Int32()}
+
+# What an envelope says about the line it carries.
+ENVELOPE: Final[dict[str, pl.DataType]] = {
+    "envelope_time": TIMESTAMP,
+    "source_cluster": pl.String(),
+    "source_namespace": pl.String(),
+    "source_workload": pl.String(),
+    "source_pod": pl.String(),
+    "source_region": pl.String(),
+    "source_zone": pl.String(),
+    "source_role": pl.String(),
+}
+
+LINES: Final[dict[str, pl.DataType]] = {**PLACE, **ENVELOPE, "text": pl.String()}
+RECORDS: Final[dict[str, pl.DataType]] = {
+    **PLACE,
+    "envelope_time": TIMESTAMP,
+    "source_role": pl.String(),
+    **PARSED,
+}
+REJECTS: Final[dict[str, pl.DataType]] = {**PLACE, "reason": pl.String(), "field": pl.String()}
+FILTERED: Final[dict[str, pl.DataType]] = {**PLACE, "reason": pl.String()}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Results of one step. Frames have the columns of RECORDS, REJECTS, FILTERED and LINES."""
+
+    records: Sequence[pl.DataFrame] = ()
+    rejects: Sequence[pl.DataFrame] = ()
+    filtered: Sequence[pl.DataFrame] = ()
+    lines: Sequence[pl.DataFrame] = ()
+
+    def __add__(self, other: Stage) -> Stage:
+        return Stage(
+            [*self.records, *other.records],
+            [*self.rejects, *other.rejects],
+            [*self.filtered, *other.filtered],
+            [*self.lines, *other.lines],
+        )
+
+
+def rejected(rows: pl.DataFrame, reason: Reject, field: str | pl.Expr | None = None) -> Stage:
+    """Reject `rows` (any frame with PLACE) for one reason; `field` names the offending field."""
+    if rows.is_empty():
+        return Stage()
+    named = field if isinstance(field, pl.Expr) else pl.lit(field, pl.String)
+    return Stage(
+        rejects=[rows.select("message", "seq", pl.lit(reason.value).alias("reason"), named.alias("field"))]
+    )
+
+
+def filtered(rows: pl.DataFrame, reason: Filtered | pl.Expr) -> Stage:
+    """Filter `rows` (any frame with PLACE); a reason may be an expression over them."""
+    if rows.is_empty():
+        return Stage()
+    expression = reason if isinstance(reason, pl.Expr) else pl.lit(reason.value)
+    return Stage(filtered=[rows.select("message", "seq", expression.alias("reason"))])
+
+
+def gather(frames: Sequence[pl.DataFrame], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Put frames together under `schema`, in message order."""
+    full = [frame for frame in frames if not frame.is_empty()]
+    if not full:
+        return pl.DataFrame(schema=schema)
+    if len(full) == 1:
+        return full[0].select(list(schema))
+    return pl.concat([frame.select(list(schema)) for frame in full]).sort("message", "seq")
