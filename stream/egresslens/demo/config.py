@@ -95,10 +95,11 @@ def sidecar_bootstrap(sidecar: Sidecar, logs: Mapping[Path, Format]) -> Json:
     clusters = [
         _passthrough(sidecar.passthrough_port),
         _static("BlackHoleCluster", None),
-        _static(f"inbound|{sidecar.inbound.port}||", sidecar.app),
+        # Istio's sidecars call their own application from this address.
+        _static(f"inbound|{sidecar.inbound.port}||", sidecar.app) | _bound_to("127.0.0.6"),
         *(_static(entry.cluster, entry.endpoint) for entry in sidecar.entries),
     ]
-    return _bootstrap(sidecar.admin, listeners, clusters)
+    return _bootstrap(sidecar.outbound.ip, sidecar.admin, listeners, clusters)
 
 
 def gateway_bootstrap(gateway: Gateway, logs: Mapping[Path, Format]) -> Json:
@@ -108,7 +109,7 @@ def gateway_bootstrap(gateway: Gateway, logs: Mapping[Path, Format]) -> Json:
     # A gateway is the edge: it takes the client's address from the connection and writes X-Forwarded-For.
     manager = _http_manager("outbound_0.0.0.0_8080", [host], logs, use_remote_address=True)
     listener = _listener("0.0.0.0_8080", gateway.listen, [_chain(manager)], logs)
-    return _bootstrap(gateway.admin, [listener], [_static(cluster, gateway.endpoint)])
+    return _bootstrap(gateway.listen.ip, gateway.admin, [listener], [_static(cluster, gateway.endpoint)])
 
 
 def _virtual_outbound(sidecar: Sidecar, logs: Mapping[Path, Format]) -> Json:
@@ -294,8 +295,14 @@ def _socket(address: Address) -> Json:
     return {"socket_address": {"address": address.ip, "port_value": address.port}}
 
 
-def _bootstrap(admin: Address, listeners: Sequence[Json], clusters: Sequence[Json]) -> Json:
+def _bound_to(ip: str) -> Json:
+    return {"upstream_bind_config": {"source_address": {"address": ip, "port_value": 0}}}
+
+
+def _bootstrap(pod_ip: str, admin: Address, listeners: Sequence[Json], clusters: Sequence[Json]) -> Json:
     return {
         "admin": {"address": _socket(admin)},
+        # What leaves a pod has the pod's address.
+        "cluster_manager": _bound_to(pod_ip),
         "static_resources": {"listeners": list(listeners), "clusters": list(clusters)},
     }

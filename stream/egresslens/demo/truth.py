@@ -16,6 +16,7 @@ from egresslens.demo.plan import GATEWAY, IDGEN_SERVICE, PUBLIC_HOST, Call, Worl
 class Line:
     """One expected line. `proxy` is the workload whose Envoy writes it.
 
+    `destination_ip` is the endpoint that was called or would have been, never the address Istio makes up.
     None in `destination_host` and `destination_port`: nothing is claimed (inbound lines name no destination).
     """
 
@@ -69,7 +70,7 @@ def outbound_line(situation: str, call: Call, exchange: Exchange, world: World) 
         label=call.label,
         destination_host=call.to.host if named else wanted.ip,
         destination_port=call.to.port,
-        destination_ip=wanted.ip,
+        destination_ip=world.serving(call.to).ip,
         upstream_cluster=call.cluster,
         response_code=call.code,
         response_flags=call.flags,
@@ -93,7 +94,7 @@ def gateway_line(situation: str, page: Exchange, world: World, *, path: str, use
         label="outbound",
         destination_host=IDGEN_SERVICE,
         destination_port=80,
-        destination_ip=world.gateway.listen.ip,
+        destination_ip=world.idgen.inbound.ip,
         upstream_cluster=f"outbound|80||{IDGEN_SERVICE}",
         response_code=page.code,
         response_flags=(),
@@ -118,6 +119,6 @@ def inbound_line(gateway: Line, world: World) -> Line:
         label="inbound",
         destination_host=None,
         destination_port=None,
-        destination_ip=inbound.ip,
+        destination_ip=world.idgen.app.ip,
         upstream_cluster=f"inbound|{inbound.port}||",
     )
