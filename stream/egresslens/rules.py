@@ -53,7 +53,7 @@ class Rules(BaseModel):
     )
     egress_gateways: tuple[str, ...] = Field(
         (r"(^|.*-)egress-?gateway(-.*)?\..+",),
-        description="Regular expressions for hosts of egress gateways, whose records name the host asked for.",
+        description="Regular expressions for egress gateways' hosts, whose records name the host asked for.",
     )
     max_message_bytes: int = Field(1_048_576, gt=0, description="Longer messages are dead-lettered.")
     max_records_per_message: int = Field(
@@ -66,6 +66,15 @@ class Rules(BaseModel):
     )
     max_clock_skew_s: int = Field(
         86_400, gt=0, description="Seconds an event may lie ahead of its Kafka record's time."
+    )
+
+    events_ttl_days: int = Field(
+        30,
+        gt=0,
+        description="Days single records are kept; older ones on arrival are only counted in windows.",
+    )
+    windows_1m_ttl_days: int = Field(
+        90, gt=0, description="Days 1-minute windows are kept; a record past both is dead-lettered."
     )
 
     @field_validator("log_format", "redact", "egress_gateways", "keep", mode="before")

@@ -85,8 +85,6 @@ class Settings(Rules):
         pattern=r"^[A-Za-z0-9_.-]+$",
         description="ClickHouse cluster: Replicated engines, Distributed tables, ON CLUSTER.",
     )
-    events_ttl_days: int = Field(30, gt=0, description="Days single records are kept.")
-    windows_1m_ttl_days: int = Field(90, gt=0, description="Days 1-minute windows are kept.")
     windows_1h_ttl_days: int = Field(400, gt=0, description="Days 1-hour windows are kept.")
     windows_1d_ttl_days: int = Field(1830, gt=0, description="Days 1-day windows are kept.")
     dead_letters_ttl_days: int = Field(90, gt=0, description="Days dead letters are kept.")

@@ -1,0 +1,28 @@
+"""Apply a small scalar rule to a column: once per distinct value, joined back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import polars as pl
+
+
+def map_unique(
+    frame: pl.DataFrame,
+    column: str,
+    rule: Callable[[str | None], Sequence[object]],
+    schema: dict[str, pl.DataType],
+) -> pl.DataFrame:
+    """Add the columns of `schema`, which `rule` gives for each value of `column` (null included).
+
+    Thousands of records hold dozens of values, so the rule may be plain Python.
+    """
+    distinct = frame[column].unique()
+    results = pl.DataFrame([rule(value) for value in distinct], schema=schema, orient="row")
+    return frame.join(
+        results.with_columns(distinct.alias(column)),
+        on=column,
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    )
