@@ -59,6 +59,18 @@ ALL_KEYS: Final[tuple[str, ...]] = tuple(
 # JSON columns carry this prefix, since an envelope's key may be `message` like a column of ours.
 KEY: Final = "$."
 
+# Lines are read this many at a time: large enough for the fixed cost of a reading (0.3 ms), small enough that
+# the first reading that fails is cheap.
+_CHUNK: Final = 4_096
+# What no JSON object begins with.
+_OBJECT_START: Final = r'^\{\s*["}]'
+# An object without nested values: whoever is like this is no suspect. A regular expression of Rust's, linear.
+_STRING: Final = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
+_FLAT: Final = (
+    rf"^\{{(?:\s*{_STRING}\s*:\s*(?:{_STRING}|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)\s*(?:,|\}}$))+$"
+)
+_NOTHING: Final = pl.Struct({"\0": pl.String()})
+
 _SURROGATE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
@@ -132,17 +144,60 @@ def read(lines: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.DataFrame, pl.D
         (rows: PLACE, ENVELOPE, `text` and one `$.key` String column per key; lines that are no JSON object)
     """
     schema = {key: pl.String() for key in keys}
-    table = _read(lines["text"], schema)
-    if table is not None:
-        return _beside(lines, table), lines.clear()
-    suspect = pl.Series([not _plausible(text) for text in lines["text"]], dtype=pl.Boolean)
-    parts = [_bisect(lines.filter(~suspect), schema)]
-    parts += [_bisect(lines[i : i + 1], schema) for i in suspect.arg_true()]
-    good = [part[0] for part in parts if part[0].height]
+    bad = lines.clear()
+    if not (objects := lines["text"].str.contains(_OBJECT_START)).all():
+        lines, bad = lines.filter(objects), lines.filter(~objects)
+    rows: list[pl.DataFrame] = []
+    bads = [bad]
+    wary = False
+    for start in range(0, lines.height, _CHUNK):
+        chunk = lines[start : start + _CHUNK]
+        # One bad line makes the whole reading fail. Where it did, there will be more: look first from then on.
+        table = None if wary else _read(chunk["text"], schema)
+        if table is None:
+            valid = _valid(chunk["text"])
+            wary = not valid.all()
+            bads.append(chunk.filter(~valid))
+            chunk = chunk.filter(valid)
+            table = _read(chunk["text"], schema)
+        if table is None:
+            read, unread = _bisect(chunk, schema)
+            rows.append(read)
+            bads.append(unread)
+        else:
+            rows.append(_beside(chunk, table))
     return (
-        pl.concat(good) if good else _beside(lines.clear(), pl.DataFrame(schema=schema)),
-        pl.concat([part[1] for part in parts]),
+        pl.concat(rows) if rows else _beside(lines.clear(), pl.DataFrame(schema=schema)),
+        pl.concat(bads),
     )
+
+
+def _valid(texts: pl.Series) -> pl.Series:
+    """Which texts are JSON objects: Polars is asked about the suspects, one at a time."""
+    plain = texts.str.contains(_FLAT)
+    return pl.Series(
+        [
+            is_plain or _plausible(text) or _decodes(text)
+            for text, is_plain in zip(texts, plain, strict=True)
+        ],
+        dtype=pl.Boolean,
+    )
+
+
+def _plausible(text: str) -> bool:
+    try:
+        return isinstance(orjson.loads(text), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _decodes(text: str) -> bool:
+    """Whether Polars takes this one text for a JSON object (20 us; `read_ndjson` takes ten times as long)."""
+    try:
+        pl.Series([text]).str.json_decode(_NOTHING)
+    except pl.exceptions.PolarsError:
+        return False
+    return True
 
 
 def _bisect(lines: pl.DataFrame, schema: dict[str, pl.String]) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -161,7 +216,7 @@ def _read(texts: pl.Series, schema: dict[str, pl.String]) -> pl.DataFrame | None
     if texts.is_empty():
         return pl.DataFrame(schema=schema)
     try:
-        table = pl.read_ndjson(texts.str.join("\n").item().encode(), schema=schema)
+        table = pl.read_ndjson(texts.str.join("\n").cast(pl.Binary).item(), schema=schema)
     except pl.exceptions.PolarsError:
         return None
     # Rows out = lines in, or a row would be taken for another's.
@@ -170,13 +225,6 @@ def _read(texts: pl.Series, schema: dict[str, pl.String]) -> pl.DataFrame | None
 
 def _beside(lines: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     return lines.hstack(table.rename({name: KEY + name for name in table.columns}))
-
-
-def _plausible(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        return False
 
 
 def fields(rows: pl.DataFrame) -> pl.DataFrame:
