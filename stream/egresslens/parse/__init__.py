@@ -64,17 +64,11 @@ def _admit(values: Sequence[bytes | None], rules: Rules) -> Stage:
         stage += rejected(frame.filter(large), Reject.TOO_LARGE)
         stage += rejected(frame.filter(pl.col("text").is_null()), Reject.EMPTY)
         frame = frame.filter(~large)
-    text = frame["text"].cast(pl.String, strict=False)
-    if text.null_count():
+    try:
+        text = frame["text"].cast(pl.String)
+    except pl.exceptions.ComputeError:
         # Envoy's text log copies header bytes as they are, in whatever encoding the client chose.
-        text = pl.Series(
-            "text",
-            [
-                kept if kept is not None else value.decode("utf-8", "replace")
-                for kept, value in zip(text, frame["text"], strict=True)
-            ],
-            dtype=pl.String,
-        )
+        text = pl.Series("text", [value.decode("utf-8", "replace") for value in frame["text"]], pl.String)
     frame = frame.with_columns(text.str.strip_chars().alias("text"))
     blank = frame["text"] == ""
     if blank.any():
