@@ -1,0 +1,94 @@
+"""Topics are created explicitly, and each creation of a topic has an epoch of its own."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import NoError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+
+from egresslens.kafka import client
+from egresslens.settings import Settings
+
+_NO_TOPIC_ID: Final = uuid.UUID(int=0)
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic as it should be made; `configs` are Kafka's topic settings, such as `cleanup.policy`."""
+
+    name: str
+    partitions: int
+    replication: int = 1
+    configs: Mapping[str, str] = field(default_factory=dict)
+
+
+def create_topics(settings: Settings, topics: Iterable[Topic]) -> list[str]:
+    """Create those topics that do not exist, wait until they have leaders, and name the new ones.
+
+    An existing topic stays as it is, whatever its partitions and configs. Safe when several processes do it
+    at once.
+
+    Raises:
+        kafka.errors.KafkaError: no broker answers, or one refuses to create a topic.
+    """
+    wanted = {
+        topic.name: {
+            "num_partitions": topic.partitions,
+            "replication_factor": topic.replication,
+            "configs": dict(topic.configs),
+        }
+        for topic in topics
+    }
+    if not wanted:
+        return []
+    with _admin(settings) as admin:
+        answers = admin.create_topics(wanted, raise_errors=False)["topics"]
+        for answer in answers:
+            error = for_code(answer["error_code"])
+            if error not in (NoError, TopicAlreadyExistsError):
+                raise error(
+                    f"cannot create topic {answer['name']}: {answer['error_message'] or error.__name__}"
+                )
+        admin.wait_for_topics(list(wanted))
+    return [answer["name"] for answer in answers if answer["error_code"] == NoError.errno]
+
+
+def stream_epochs(settings: Settings, topics: Iterable[str]) -> dict[str, str]:
+    """The epoch of each topic: a text that is another one once the topic was deleted and made again.
+
+    It is the topic id as Kafka prints it (22 characters), or `<cluster id>/<topic>` where the brokers have no
+    topic ids (before Kafka 2.8).
+
+    Raises:
+        kafka.errors.KafkaError: no broker answers, or a topic does not exist.
+    """
+    names = list(topics)
+    with _admin(settings) as admin:
+        described = {topic["name"]: topic for topic in admin.describe_topics(names)}
+        cluster_id = admin.describe_cluster()["cluster_id"]
+    return {name: _epoch(name, described.get(name), cluster_id) for name in names}
+
+
+def _epoch(name: str, described: Mapping[str, object] | None, cluster_id: str) -> str:
+    error = for_code(described["error_code"]) if described else UnknownTopicOrPartitionError
+    if described is None or error is not NoError:
+        raise error(f"topic {name}: {error.__name__}")
+    topic_id = uuid.UUID(str(described.get("topic_id") or _NO_TOPIC_ID))
+    if topic_id == _NO_TOPIC_ID:
+        return f"{cluster_id}/{name}"
+    return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
+
+
+@contextlib.contextmanager
+def _admin(settings: Settings) -> Iterator[KafkaAdminClient]:
+    admin = KafkaAdminClient(**client.kafka_python(settings))
+    try:
+        yield admin
+    finally:
+        admin.close()
