@@ -1,0 +1,441 @@
+"""The transport driver: Faust's aiokafka driver, with batches for events and commits that wait for acks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import aiokafka
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import CommitFailedError, ConsumerStoppedError, IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import aiokafka as stock
+from faust.types import TP, ConsumerMessage
+from mode.utils.futures import notify
+
+from egresslens.kafka.transport.batch import Batch
+from egresslens.kafka.transport.fetch import Fetched, take
+from egresslens.kafka.transport.ledger import Entry, Ledger, Partition
+
+_IDLE_S: Final = 0.05
+_RETRY_S: Final = 0.5
+_RETRY_MAX_S: Final = 10.0
+_LOOKUP_TIMEOUT_S: Final = 20.0
+
+
+def _ignore(*_: Any) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the application wants to be told. All are called on the event loop and must return at once.
+
+    An exception in one of them ends the process.
+    """
+
+    on_assigned: Callable[[int, frozenset[Partition]], None] = _ignore
+    """(generation, partitions): at every assignment, also of partitions that were kept. All batches handed
+    out before are void, their acks change nothing, and their records come again: discard all state."""
+    on_gap: Callable[[str, int, int, int], None] = _ignore
+    """(topic, partition, position, beginning): the broker does not have `position`, so reading goes on at
+    `beginning`, the first offset it has. Greater: retention has removed what was not yet read. Smaller: the
+    topic lost its end or was made again."""
+    on_draining: Callable[[], None] = _ignore
+    """No further batch comes until all that were handed out are acked or a deadline has passed: flush now."""
+
+
+class Progress(NamedTuple):
+    """Where a partition stands: the next offset to read, the next offset to commit, and the log's end."""
+
+    position: int
+    committed: int | None
+    end: int | None
+
+
+class BatchMessage(ConsumerMessage):  # type: ignore[misc]  # Faust is untyped
+    """Faust's message around a batch; `offset` is the batch's first offset."""
+
+    __slots__ = ("entry",)
+
+    entry: Entry
+
+
+class Options(NamedTuple):
+    """What the driver needs beyond Faust's settings."""
+
+    hooks: Hooks
+    request_timeout: float
+    commit_timeout: float
+    drain_timeout: float
+    stop_timeout: float
+    max_records: int
+
+
+class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The aiokafka consumer in its thread. Methods without underscore are called from Faust's event loop."""
+
+    _always_polling: AbstractContextManager[None]
+
+    async def on_start(self) -> None:
+        """Connect; the group is joined when topics are subscribed to."""
+        await super().on_start()
+        # aiokafka leaves the group when nothing was polled for max_poll_interval and cannot come back while
+        # Faust's flow is suspended. A full buffer is no failure: count as polling all the time. An agent that
+        # hangs is a matter for health checks.
+        self._always_polling = self._ensure_consumer()._subscription.fetch_context()  # noqa: SLF001
+        self._always_polling.__enter__()
+
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        conf, options = self.app.conf, transport.options
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=stock.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[RoundRobinPartitionAssignor],
+            enable_auto_commit=False,
+            # "none" reports a position that is out of range instead of moving it in silence.
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            max_partition_fetch_bytes=conf.consumer_max_fetch_size,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            request_timeout_ms=int(options.request_timeout * 1000),
+            check_crcs=conf.broker_check_crcs,
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **stock.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+
+    async def fetch(self, partitions: frozenset[TP], timeout: float) -> Fetched:
+        """Whatever is buffered for these partitions, or what comes within `timeout` seconds."""
+        fetched: Fetched = await self.call_thread(self._fetch, partitions, timeout)
+        return fetched
+
+    async def _fetch(self, partitions: frozenset[TP], timeout: float) -> Fetched:
+        consumer = self._ensure_consumer()
+        consumer._coordinator.check_errors()  # noqa: SLF001 - as AIOKafkaConsumer.getmany does
+        fetcher = consumer._fetcher  # noqa: SLF001
+        if not self.consumer.flow_active or consumer._subscription.reassignment_in_progress:  # noqa: SLF001
+            await asyncio.sleep(_IDLE_S)
+            return Fetched()
+        if consumer._closed or fetcher._closed:  # noqa: SLF001
+            raise ConsumerStoppedError
+        fetched = self._take(fetcher, partitions)
+        if not fetched:
+            waiter = fetcher._create_fetch_waiter()  # noqa: SLF001
+            await asyncio.wait([waiter], timeout=timeout)
+            if not waiter.done():
+                waiter.cancel()
+                return fetched
+            waiter.result()
+            fetched = self._take(fetcher, partitions)
+        return fetched
+
+    def _take(self, fetcher: Any, partitions: frozenset[TP]) -> Fetched:
+        max_records = self.transport.options.max_records
+        return take(fetcher, partitions, self.app.consumer_generation_id, max_records)
+
+    async def commit_each(self, offsets: Mapping[TP, int]) -> set[TP]:
+        """Commit, each topic by itself and within the commit timeout; what was committed."""
+        committed: set[TP] = await self.call_thread(self._commit_each, offsets)
+        return committed
+
+    async def _commit_each(self, offsets: Mapping[TP, int]) -> set[TP]:
+        topics: dict[str, dict[TP, int]] = defaultdict(dict)
+        for tp, offset in offsets.items():
+            topics[tp.topic][tp] = offset
+        done = await asyncio.gather(*map(self._commit_topic, topics.values()))
+        return {tp for one, success in zip(topics.values(), done, strict=True) if success for tp in one}
+
+    async def _commit_topic(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit offsets of one topic; False if the group has rebalanced or it took too long.
+
+        aiokafka retries for ever where a topic is gone or no coordinator answers, and the other topics must
+        not wait for that.
+        """
+        consumer = self._ensure_consumer()
+        wanted = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        try:
+            await asyncio.wait_for(consumer.commit(wanted), self.transport.options.commit_timeout)
+        except asyncio.TimeoutError:
+            self.log.warning("no commit of %s within the time limit; it is tried again", _names(offsets))
+            return False
+        except (CommitFailedError, IllegalStateError) as error:
+            self.log.info("no commit of %s: the group has rebalanced (%s)", _names(offsets), error)
+            return False
+        return True
+
+    async def seek_to_starts(self) -> dict[TP, int]:
+        """Seek every assigned partition to its committed offset, or to its beginning if it has none."""
+        starts: dict[TP, int] = await self.call_thread(self._seek_to_starts)
+        return starts
+
+    async def _seek_to_starts(self) -> dict[TP, int]:
+        consumer = self._ensure_consumer()
+        return await asyncio.wait_for(_seek_to_starts(consumer, consumer.assignment()), _LOOKUP_TIMEOUT_S)
+
+    async def seek_to_first(self, tp: TP) -> int:
+        """Seek a partition to the first offset that the broker has, and tell it."""
+        first: int = await self.call_thread(self._seek_to_first, tp)
+        return first
+
+    async def _seek_to_first(self, tp: TP) -> int:
+        consumer, partition = self._ensure_consumer(), TopicPartition(*tp)
+        found = await asyncio.wait_for(consumer.beginning_offsets([partition]), _LOOKUP_TIMEOUT_S)
+        first: int = found[partition]
+        consumer.seek(partition, first)
+        return first
+
+    async def seek_to(self, tp: TP, offset: int) -> None:
+        """Seek a partition."""
+        await self.call_thread(self._seek_to, tp, offset)
+
+    async def _seek_to(self, tp: TP, offset: int) -> None:
+        self._ensure_consumer().seek(TopicPartition(*tp), offset)
+
+    def end(self, tp: TP) -> int | None:
+        """The log's end as of the last fetch; None before it."""
+        assignment = self._ensure_consumer()._subscription.subscription.assignment  # noqa: SLF001
+        state = assignment.state_value(TopicPartition(*tp)) if assignment else None
+        return state.highwater if state else None
+
+
+async def _seek_to_starts(
+    consumer: aiokafka.AIOKafkaConsumer, assigned: set[TopicPartition]
+) -> dict[TP, int]:
+    found = await consumer._coordinator.fetch_committed_offsets(list(assigned))  # noqa: SLF001 - in one request
+    starts = {tp: found[tp].offset for tp in assigned if tp in found and found[tp].offset >= 0}
+    fresh = [tp for tp in assigned if tp not in starts]
+    starts.update(await consumer.beginning_offsets(fresh) if fresh else {})
+    for tp, offset in starts.items():
+        consumer.seek(tp, offset)
+    return {TP(*tp): offset for tp, offset in starts.items()}
+
+
+def _names(partitions: Iterable[TP]) -> str:
+    return ", ".join(f"{topic}/{partition}" for topic, partition in sorted(partitions))
+
+
+class Consumer(stock.Consumer):  # type: ignore[misc]
+    """Faust's consumer; its acks, commits and offsets are the ledger's."""
+
+    _thread: ConsumerThread
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._options: Options = self.transport.options
+        self._ledger = Ledger()
+        # What agents have and did not ack. Faust's own set is weak: it forgets what an agent drops.
+        self._unacked_messages: set[BatchMessage] = set()
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, BatchMessage]]:
+        """One message per partition that has records."""
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        active = frozenset(self._get_active_partitions())
+        if self.should_stop or not active:
+            # Partitions are paused during a rebalance.
+            await self.sleep(_IDLE_S)
+            return
+        lanes, generation = self._ledger.lanes(), self.app.consumer_generation_id
+        fetched = await self._thread.fetch(active, timeout)
+        for piece in fetched.pieces:
+            if not self.flow_active or generation != self.app.consumer_generation_id:
+                return
+            if not self._ledger.is_current(piece.partition, lanes.get(piece.partition)):
+                continue
+            entry = self._ledger.track(piece.partition, piece.position, piece.next_offset)
+            tp = TP(*piece.partition)
+            self.app.monitor.track_tp_end_offset(tp, self._thread.end(tp) or piece.next_offset)
+            if piece.batch is None:
+                self._ledger.ack(entry)
+                continue
+            # Faust's loop drops what lies before this offset and counts what lies between as a gap.
+            self._read_offset[tp] = piece.batch.first_offset
+            yield tp, self._batch_message(tp, piece.batch, entry)
+        for partition, position in fetched.out_of_range.items():
+            if self._ledger.is_current(partition, lanes.get(partition)):
+                await self._skip_gap(TP(*partition), position)
+
+    def _batch_message(self, tp: TP, batch: Batch, entry: Entry) -> BatchMessage:
+        message = BatchMessage(
+            tp.topic,
+            tp.partition,
+            batch.first_offset,
+            timestamp=float(batch.timestamps[-1]) / 1000,
+            timestamp_type=0,
+            headers=None,
+            key=None,
+            value=batch,
+            checksum=None,
+            serialized_key_size=0,
+            serialized_value_size=batch.size,
+            tp=tp,
+            generation_id=batch.generation,
+        )
+        message.entry = entry
+        return message
+
+    async def _skip_gap(self, tp: TP, position: int) -> None:
+        beginning = await self._thread.seek_to_first(tp)
+        self.log.warning(
+            "%s/%d: offset %d is out of range, going on at %d", tp.topic, tp.partition, position, beginning
+        )
+        self._restart_at(tp, beginning)
+        self._options.hooks.on_gap(tp.topic, tp.partition, position, beginning)
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Offsets between batches need no account: the ledger knows where each batch ends."""
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Go on asking for a partition whose batches fill the buffer: the full buffer itself holds back."""
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """See `on_buffer_full`."""
+
+    def ack(self, message: BatchMessage) -> bool:
+        """Mark a batch as safe; False if that changes nothing (acked before, or void)."""
+        acked = self._ledger.ack(message.entry)
+        message.acked = True
+        self._unacked_messages.discard(message)
+        notify(self._waiting_for_ack)
+        return acked
+
+    async def force_commit(
+        self,
+        topics: Any = None,
+        start_new_transaction: bool = True,  # noqa: ARG002 - Faust's signature
+    ) -> bool:
+        """Commit what is acked, without waiting for anything else; whether something was committed."""
+        sensor_state = self.app.sensors.on_commit_initiated(self)
+        ready = {
+            TP(*partition): entry
+            for partition, entry in self._ledger.committable().items()
+            if topics is None or partition in topics or partition.topic in topics
+        }
+        done = (
+            await self._thread.commit_each({tp: entry.next for tp, entry in ready.items()})
+            if ready
+            else set()
+        )
+        for tp in done:
+            self._ledger.committed(Partition(*tp), ready[tp])
+        offsets = {tp: ready[tp].next for tp in done}
+        self._committed_offset.update(offsets)
+        self.app.monitor.on_tp_commit(offsets)
+        self.app.sensors.on_commit_completed(self, sensor_state)
+        return bool(done)
+
+    async def wait_empty(self) -> None:
+        """Wait until all batches that were handed out are acked and committed, up to a deadline.
+
+        What is not acked by then is read again by whoever gets the partition.
+        """
+        stopping = self.app.should_stop
+        deadline = self.loop.time() + (
+            self._options.stop_timeout if stopping else self._options.drain_timeout
+        )
+        if not self._ended():
+            self._options.hooks.on_draining()
+        while self._handed_out() and not self._ended() and self.loop.time() < deadline:
+            await self.commit()
+            if self._handed_out():
+                await self._wait_for_ack(timeout=1)
+        await self.commit()
+
+    def _handed_out(self) -> bool:
+        """Whether an agent has batches that it has not acked; those still in its queue do not count."""
+        return any(not message.entry.void for message in self._unacked_messages)
+
+    def _ended(self) -> bool:
+        """Whether no ack can come any more."""
+        return bool(self.should_stop or self.app.crashed)
+
+    async def perform_seek(self) -> None:
+        """Seek all partitions to where they are committed; Faust calls this before the flow begins.
+
+        Waits for the broker as long as it takes.
+        """
+        wait = _RETRY_S
+        while not self.should_stop:
+            try:
+                starts = await self._thread.seek_to_starts()
+                break
+            except IllegalStateError:
+                raise  # the assignment has changed meanwhile: Faust begins anew
+            except (KafkaError, asyncio.TimeoutError) as error:
+                self.log.warning("cannot look up offsets, trying again: %r", error)
+                await self.sleep(wait)
+                wait = min(wait * 2, _RETRY_MAX_S)
+        else:
+            return
+        self._committed_offset.update(starts)
+        self._read_offset.update(starts)
+        self._ledger.seek({Partition(*tp): offset for tp, offset in starts.items()})
+
+    async def seek(self, partition: TP, offset: int) -> None:
+        """Seek one partition; what was handed out of it is void."""
+        await self._thread.seek_to(partition, offset)
+        self._restart_at(partition, offset)
+
+    def _restart_at(self, tp: TP, offset: int) -> None:
+        self._ledger.seek({Partition(*tp): offset})
+        self._unacked_messages -= {message for message in self._unacked_messages if message.entry.void}
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Let the agents finish, commit, and forget these partitions."""
+        await super().on_partitions_revoked(revoked)
+        self._ledger.forget(Partition(*tp) for tp in revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Forget everything and tell the application to do so; only then does Faust go on."""
+        self._ledger.clear()
+        self._unacked_messages.clear()
+        try:
+            self._options.hooks.on_assigned(generation_id, frozenset(Partition(*tp) for tp in assigned))
+        except Exception as error:  # noqa: BLE001 - aiokafka would log it and go on
+            await self.crash(error)
+            return
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Faust's watchdog reads offsets that mean something else here."""
+
+    def progress(self) -> dict[Partition, Progress]:
+        """Where each assigned partition stands."""
+        lanes = self._ledger.lanes()
+        return {
+            partition: Progress(
+                lane.position, self._committed_offset[TP(*partition)], self._thread.end(TP(*partition))
+            )
+            for partition, lane in lanes.items()
+        }
+
+
+class Producer(stock.Producer):  # type: ignore[misc]
+    """Faust's producer, idempotent: the default of aiokafka (acks=1) loses records with a broker."""
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
+class Transport(stock.Transport):  # type: ignore[misc]
+    """Faust's aiokafka transport with the consumer of this module."""
+
+    Consumer = Consumer
+    Producer = Producer
+
+    def __init__(self, *args: Any, options: Options, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.options = options
