@@ -1,0 +1,112 @@
+"""Publishing: whole Kafka batches, acknowledged by all replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import murmur2
+
+# Key, value and headers.
+Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+
+# Bytes of records in one Kafka batch before compression: below the brokers' default limit of 1,048,588 bytes
+# even where the records cannot be compressed.
+_BATCH_BYTES: Final = 1_000_000
+
+
+class PublishError(RuntimeError):
+    """Not all records are acknowledged; some may be. Publish all of them again."""
+
+
+@lru_cache(maxsize=65_536)
+def partition_for(key: bytes, partitions: int) -> int:
+    """The partition of a key among `partitions`, as Kafka's default partitioner chooses it (murmur2)."""
+    hashed: int = murmur2(key)
+    return (hashed & 0x7FFFFFFF) % partitions
+
+
+class Publisher:
+    """An idempotent producer. `connection` holds aiokafka's keyword arguments for reaching the brokers.
+
+    Connects at the first call, and anew at the next one after an error, so that the caller just tries again.
+    """
+
+    def __init__(self, connection: Mapping[str, Any], *, timeout: float = 30.0) -> None:
+        self._connection = dict(connection)
+        self._timeout = timeout
+        self._producer: AIOKafkaProducer | None = None
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has.
+
+        Raises:
+            PublishError: no broker answers, or there is no such topic.
+        """
+        try:
+            return len(await (await self._started()).partitions_for(topic))
+        except (KafkaError, asyncio.TimeoutError) as error:
+            await self.stop()
+            raise PublishError(f"cannot look up topic {topic}: {error!r}") from error
+
+    async def publish(self, topic: str, records: Mapping[int, Sequence[Record]]) -> None:
+        """Send each partition's records in their order; return when all are acknowledged.
+
+        Raises:
+            PublishError: not all records were acknowledged.
+        """
+        try:
+            producer = await self._started()
+            await asyncio.gather(
+                *(_send(producer, topic, partition, rows) for partition, rows in records.items() if rows)
+            )
+        except (KafkaError, asyncio.TimeoutError) as error:
+            # An idempotent producer that gave up a batch cannot go on: its sequence numbers have a hole.
+            await self.stop()
+            raise PublishError(f"cannot publish to {topic}: {error!r}") from error
+
+    async def stop(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.stop()
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **self._connection,
+                enable_idempotence=True,
+                compression_type="zstd",
+                max_batch_size=_BATCH_BYTES,
+                request_timeout_ms=int(self._timeout * 1000),
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                await producer.stop()
+                raise
+            self._producer = producer
+        return self._producer
+
+
+async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]) -> None:
+    sent = [
+        await producer.send_batch(batch, topic, partition=partition) for batch in _batches(producer, records)
+    ]
+    await asyncio.gather(*sent)
+
+
+def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> Iterator[Any]:
+    """Kafka batches that hold the records, each as full as may be."""
+    batch = producer.create_batch()
+    for key, value, headers in records:
+        if batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            # The batch is full and has closed itself. An empty one takes a record of any size.
+            yield batch
+            batch = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None, headers=headers)
+    yield batch
