@@ -1,0 +1,51 @@
+"""What tests of all modules share: a real Kafka broker per session, and topics of a test's own on it."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+from egresslens import settings
+from egresslens.kafka.broker import Broker, embedded_broker, missing
+from egresslens.kafka.topics import Topic, create_topics
+
+MakeTopic = Callable[..., str]
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A running broker that all tests of the session share: never stop it, and use topics of your own."""
+    require_kafka()
+    with embedded_broker(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka_settings(broker: Broker) -> settings.Settings:
+    """The default settings, with the session's broker."""
+    return settings.load({"EGRESSLENS_KAFKA_BROKERS": broker.bootstrap})
+
+
+@pytest.fixture
+def topic(kafka_settings: settings.Settings) -> MakeTopic:
+    """`topic(partitions=1, **configs)` creates a topic and returns its unique name.
+
+    Configs are Kafka's topic settings with underscores for dots: `topic(2, cleanup_policy="compact")`.
+    """
+
+    def make(partitions: int = 1, **configs: object) -> str:
+        name = f"test-{uuid.uuid4().hex[:12]}"
+        spelt = {key.replace("_", "."): str(value) for key, value in configs.items()}
+        create_topics(kafka_settings, [Topic(name, partitions, configs=spelt)])
+        return name
+
+    return make
+
+
+def require_kafka() -> None:
+    """Skip the test where the embedded broker cannot run, or fail it in CI."""
+    why = missing()
+    if why is not None and os.environ.get("CI") == "true":
+        pytest.fail(why)
+    if why is not None:
+        pytest.skip(why)
