@@ -1,0 +1,98 @@
+"""The schema's files, rendered: statements for one server or for a cluster from the same text.
+
+`NNNN_name.sql` are migrations, applied once each and in order. `retention.sql` and `views.sql` are repeatable:
+applied again whenever their rendered text changes. Statements end with a semicolon at the end of a line;
+`-- cluster only` above a statement leaves it out on a single server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Final
+
+from egresslens import resources
+from egresslens.settings import Settings
+
+_NUMBERED: Final = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
+_CLUSTER_ONLY: Final = "-- cluster only"
+
+# Applied first, every time: it makes the table that remembers the others.
+BOOTSTRAP: Final = "0000_migrations.sql"
+# In this order: views name settings and tables, retention names tables only.
+REPEATABLE: Final = ("retention.sql", "views.sql")
+
+
+@dataclass(frozen=True)
+class Script:
+    """One file of the schema. `number` is 0 for a repeatable one."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """Of the text as it is in the file, before rendering."""
+        return checksum(self.text)
+
+
+def checksum(text: str) -> str:
+    """16 hexadecimal digits that name a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def folder() -> Path:
+    """Where the schema's files are."""
+    return resources.schemas() / "clickhouse"
+
+
+def migrations(directory: Path) -> list[Script]:
+    """All numbered files but the bootstrap, by number. Two files of one number are refused (ValueError)."""
+    found: dict[int, Script] = {}
+    for path in sorted(directory.glob("*.sql")):
+        match = _NUMBERED.match(path.name)
+        if match is None or path.name == BOOTSTRAP:
+            continue
+        number = int(match[1])
+        if number in found:
+            raise ValueError(f"two migrations are numbered {number}: {found[number].name} and {match[2]}")
+        found[number] = Script(number, match[2], path.read_text())
+    return list(found.values())
+
+
+def script(directory: Path, filename: str) -> Script:
+    """Read the bootstrap or a repeatable file."""
+    return Script(0, filename, (directory / filename).read_text())
+
+
+def render(text: str, settings: Settings) -> list[str]:
+    """Make the statements of a file for these settings. An unknown placeholder is a KeyError."""
+    names = placeholders(settings)
+    rendered: list[str] = []
+    for part in re.split(r";\s*(?:\n|$)", text):
+        lines = [line for line in part.strip().splitlines() if line.strip()]
+        statement = "\n".join(line for line in lines if not line.startswith("--"))
+        if statement and (settings.cluster or _CLUSTER_ONLY not in lines):
+            rendered.append(Template(statement).substitute(names))
+    return rendered
+
+
+def placeholders(settings: Settings) -> dict[str, str]:
+    """Everything the files may ask for. The settings' patterns keep these values free of quotes."""
+    cluster = settings.cluster
+    return {
+        "database": settings.database,
+        "cluster": cluster or "",
+        "on_cluster": f" ON CLUSTER '{cluster}'" if cluster else "",
+        "local": "_local" if cluster else "",
+        "replicated": "Replicated" if cluster else "",
+        "events_ttl_days": str(settings.events_ttl_days),
+        "windows_1m_ttl_days": str(settings.windows_1m_ttl_days),
+        "windows_1h_ttl_days": str(settings.windows_1h_ttl_days),
+        "windows_1d_ttl_days": str(settings.windows_1d_ttl_days),
+        "dead_letters_ttl_days": str(settings.dead_letters_ttl_days),
+    }
