@@ -74,7 +74,6 @@ def resolve(texts: pl.Series, read: Read) -> pl.DataFrame:
     facts = pl.DataFrame([read(text) for text in known], schema=schema, orient="row")
     table = facts.with_columns(known)
     return texts.to_frame().join(table, on="text", how="left", maintain_order="left").drop("text")
-    )
 
 
 def cached(read: Read) -> Read:
