@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from egresslens.label import label
@@ -44,9 +46,13 @@ class Enriched:
 
 
 def origin(
-    stream_epoch: str, topic: str, partition: int, offsets: Sequence[int], timestamps: Sequence[int | None]
+    stream_epoch: str,
+    topic: str,
+    partition: int,
+    offsets: Sequence[int] | npt.NDArray[np.int64],
+    timestamps: Sequence[int | None] | npt.NDArray[np.int64],
 ) -> pl.DataFrame:
-    """Rows of ORIGIN for the messages of one partition; timestamps are the Kafka records', in ms."""
+    """Rows of ORIGIN for the messages of one partition; timestamps are the Kafka records', ms (-1: none)."""
     return pl.DataFrame(
         {"offset": offsets, "kafka_timestamp": timestamps},
         schema={"offset": pl.Int64(), "kafka_timestamp": pl.Int64()},
@@ -55,7 +61,7 @@ def origin(
         pl.lit(topic).alias("topic"),
         pl.lit(partition, pl.Int32).alias("partition"),
         "offset",
-        pl.col("kafka_timestamp").cast(TIMESTAMP),
+        pl.when(pl.col("kafka_timestamp") >= 0).then("kafka_timestamp").cast(TIMESTAMP),
     )
 
 

@@ -1,0 +1,56 @@
+"""`egresslens worker`: run the stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from egresslens.cli import EX_TEMPFAIL
+from egresslens.kafka.topics import Topic, create_topics
+from egresslens.settings import Settings, load
+
+
+@click.command()
+@click.option("--file", type=click.Path(path_type=Path), help="TOML file with settings.")
+@click.option(
+    "--create-topics/--no-create-topics", "create", default=True, help="Create missing topics first."
+)
+def command(file: Path | None, create: bool) -> None:
+    """Read access logs from Kafka, label them, and keep events and windows in ClickHouse.
+
+    Run as many as the topic has partitions; they share the work. Ctrl-C or SIGTERM flushes, commits and
+    leaves the group.
+
+    Exit codes: 0 stopped, 1 an error (start it again: nothing is lost), 75 stopped while ClickHouse or Kafka
+    was away, with records left uncommitted for the next worker.
+    """
+    settings = load(file=file)
+    # Importing Faust takes half a second, which --help need not wait for.
+    from egresslens.worker.app import Worker  # noqa: PLC0415
+
+    if create:
+        create_topics(settings, topics(settings))
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    worker = Worker(settings)
+    code = 0
+    level = logging.getLevelName(settings.log_level.upper())
+    try:
+        worker.app.Worker(loglevel=level, loop=loop).execute_from_commandline()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    if code == 0 and worker.undelivered:
+        click.echo(f"{worker.undelivered} batches are not stored; the next worker reads them again", err=True)
+        code = EX_TEMPFAIL
+    sys.exit(code)
+
+
+def topics(settings: Settings) -> list[Topic]:
+    """The topics a worker reads and writes."""
+    published = (settings.enriched_topic, settings.windows_topic, settings.dead_letter_topic)
+    names = [*settings.access_log_topics, *published]
+    return [Topic(name, settings.topic_partitions, settings.topic_replication) for name in names]

@@ -1,0 +1,180 @@
+"""The Faust app: one agent that carries batches to the pipeline, and the services around it.
+
+`create_app` is inert: nothing connects before the app is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
+
+import faust
+from faust.types import EventT
+
+from egresslens.clickhouse.retry import Failure, Recovery, Retry, log_outages
+from egresslens.kafka import client
+from egresslens.kafka.publish import Publisher
+from egresslens.kafka.topics import stream_epochs
+from egresslens.kafka.transport import Batch, BatchApp, Hooks, ack, batch_topic
+from egresslens.kafka.transport import create_app as create_batch_app
+from egresslens.kafka.transport.ledger import Partition
+from egresslens.settings import Settings
+from egresslens.worker.http import Condition, Server, seconds_since
+from egresslens.worker.metrics import Metrics
+from egresslens.worker.pipeline import Limits, Pipeline
+from egresslens.worker.store import ClickHouseStore
+from egresslens.worker.topics import Names, Topics
+
+log: Final = logging.getLogger("egresslens.worker")
+
+# Within 10 seconds a stopping worker has flushed and committed, or leaves its batches to the next one.
+_STOP_TIMEOUT_S: Final = 6.0
+_EPOCHS_WAIT_S: Final = 2.0
+
+
+class Worker:
+    """Everything that one worker process holds besides the Faust app."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.outages: set[str] = set()
+        self.app = create_batch_app(
+            settings.kafka_group,
+            client.brokers(settings),
+            hooks=Hooks(on_assigned=self._assigned, on_gap=self._gap, on_draining=self._draining),
+            credentials=client.faust_credentials(settings),
+            group_instance_id=settings.kafka_group_instance_id,
+            session_timeout=settings.kafka_session_timeout_s,
+            rebalance_timeout=settings.kafka_rebalance_timeout_s,
+            stop_timeout=_STOP_TIMEOUT_S,
+        )
+        self.app.agent(batch_topic(self.app, *settings.access_log_topics))(self._carry)
+        self.app.task(self._serve)
+        self.pipeline: Pipeline | None = None
+        self._store: ClickHouseStore | None = None
+        self._publisher: Publisher | None = None
+        self._server: Server | None = None
+        self._report = log_outages(log)
+        self.undelivered = 0
+
+    async def _carry(self, stream: faust.StreamT[Any]) -> None:
+        """Carry each batch to the pipeline, which acks it when its records are safe."""
+        events: AsyncIterator[EventT] = stream.noack().events()
+        async for event in events:
+            batch: Batch = event.value
+            self.undelivered += 1
+            await self._started().submit(batch, lambda event=event: self._safe(event))  # type: ignore[misc]
+
+    def _safe(self, event: EventT) -> None:
+        self.undelivered -= 1
+        ack(event)
+
+    def _assigned(self, generation: int, partitions: frozenset[Partition]) -> None:
+        self.undelivered = 0
+        self._started().assign(generation, partitions)
+
+    def _gap(self, topic: str, partition: int, position: int, beginning: int) -> None:
+        lost = max(0, beginning - position)
+        self.metrics.gap_offsets.labels(topic).inc(lost)
+        log.error(
+            "%s/%d: the broker no longer has offsets %d to %d: %d messages are lost to retention, "
+            "counted as gaps in progress",
+            topic, partition, position, beginning - 1, lost,
+        )  # fmt: skip
+
+    def _draining(self) -> None:
+        self._started().flush_now()
+
+    def _started(self) -> Pipeline:
+        """The pipeline, made on the running event loop when it is first needed."""
+        if self.pipeline is None:
+            settings = self.settings
+            self._store = ClickHouseStore(settings, Retry(self._outage))
+            self._publisher = Publisher(client.aiokafka(settings))
+            self.pipeline = Pipeline(
+                store=self._store,
+                publisher=Topics(
+                    self._publisher,
+                    Names(settings.enriched_topic, settings.windows_topic, settings.dead_letter_topic),
+                    self.metrics,
+                    self._kafka_outage,
+                ),
+                epochs=self._epochs,
+                rules=settings.rules,
+                limits=Limits(
+                    settings.flush_rows,
+                    settings.flush_bytes,
+                    settings.flush_interval_s,
+                    settings.max_window_keys,
+                ),
+                metrics=self.metrics,
+                publish=settings.publish_enriched,
+            )
+            self.pipeline.failed.add_done_callback(self._failed)
+        return self.pipeline
+
+    def _failed(self, failed: asyncio.Future[None]) -> None:
+        error = failed.exception()
+        if error:
+            log.error("the pipeline has failed, ending: %r", error, exc_info=error)
+            self._crash = asyncio.ensure_future(self.app.crash(error))
+
+    async def _epochs(self, topics: frozenset[str]) -> Mapping[str, str]:
+        while True:
+            try:
+                return await asyncio.to_thread(stream_epochs, self.settings, topics)
+            except Exception as error:  # noqa: BLE001 - kafka-python raises many kinds; all mean: not now
+                log.warning("cannot look up topic ids, trying again: %r", error)
+                await asyncio.sleep(_EPOCHS_WAIT_S)
+
+    def _outage(self, event: Failure | Recovery) -> None:
+        self._report(event)
+        if isinstance(event, Failure):
+            self.outages.add("clickhouse")
+            self.metrics.retries.labels("clickhouse").inc()
+        else:
+            self.outages.discard("clickhouse")
+        self.metrics.outage.labels("clickhouse").set(int("clickhouse" in self.outages))
+
+    def _kafka_outage(self, failing: bool, text: str) -> None:
+        log.warning(text)
+        if failing:
+            self.outages.add("kafka")
+        else:
+            self.outages.discard("kafka")
+        self.metrics.outage.labels("kafka").set(int(failing))
+
+    async def _serve(self) -> None:
+        self._server = Server(self.settings.web_host, self.settings.web_port, self.condition, self.metrics)
+        log.info("health and metrics on %s (/healthz /readyz /metrics)", await self._server.start())
+
+    def condition(self) -> Condition:
+        """How the worker is, now."""
+        pipeline = self.pipeline
+        return Condition(
+            self.app.progress(),
+            seconds_since(pipeline.accepted_at) if pipeline else 0.0,
+            frozenset(self.outages),
+            bool(pipeline and pipeline.failed.done()),
+        )
+
+    async def close(self) -> None:
+        """Stop what the app itself does not know of."""
+        if self.pipeline:
+            self.pipeline.stop()
+        if self._server:
+            await self._server.stop()
+        if self._publisher:
+            await self._publisher.stop()
+        if self._store:
+            await self._store.close()
+
+
+def create_app(settings: Settings) -> BatchApp:
+    """Make the Faust app of a worker; `app.worker` holds the rest."""
+    worker = Worker(settings)
+    worker.app.worker = worker
+    return worker.app

@@ -1,0 +1,294 @@
+"""From batches to stored rows, exactly once in effect.
+
+Theory of operation. Batches wait in a queue until a flush is due (rows, bytes or time). Then they are one
+unit: read and labelled in a thread, its windows loaded where they are not held, applied, and delivered:
+events, dead letters and topics first, then windows, then progress, and only then are the batches acked, which
+lets the transport commit their offsets. One unit is delivered while the next is prepared; the order never
+changes.
+
+Every assignment begins an era with empty state. What belongs to an earlier era is cancelled or comes to
+nothing: its acks are void, and rows it may still have written are what the new era will write as well.
+
+Any exception here is the process's end; a supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+
+from egresslens.kafka.transport import Batch
+from egresslens.kafka.transport.ledger import Partition
+from egresslens.rules import Rules
+from egresslens.windows import Windows
+from egresslens.worker import unit
+from egresslens.worker.accounts import Account
+from egresslens.worker.metrics import Metrics
+from egresslens.worker.unit import Output
+
+# A window that no record has touched for this many flushes is let go, whatever room there is.
+IDLE_FLUSHES = 120
+
+
+class Store(Protocol):
+    """What the pipeline asks of ClickHouse. Calls retry for ever; what they raise is fatal."""
+
+    async def rules_version(self, rules: Rules) -> int:
+        """The number of these rules; new rules get a number above all others."""
+
+    async def insert(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Store rows; returns, when the others are acknowledged, those that ClickHouse will never take."""
+
+    async def load_windows(self, places: pl.DataFrame) -> pl.DataFrame:
+        """Stored rows (record.WINDOW) of these places (windows.PLACE)."""
+
+    async def load_accounts(
+        self, epochs: Mapping[str, str], partitions: Iterable[Partition]
+    ) -> list[Account]:
+        """The stored counts of each partition's current epoch; an empty account where there are none."""
+
+
+class Publisher(Protocol):
+    """What the pipeline asks of Kafka besides batches."""
+
+    async def publish(self, output: Output) -> None:
+        """Publish a unit's records, windows and dead letters; returns when the brokers have them."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a flush is due, and how much may be held."""
+
+    rows: int
+    bytes: int
+    interval_s: float
+    window_keys: int
+
+
+@dataclass
+class Waiting:
+    """A batch and what to call when it is safe."""
+
+    batch: Batch
+    done: Callable[[], None]
+
+
+@dataclass
+class Era:
+    """State between two assignments."""
+
+    generation: int
+    partitions: frozenset[Partition]
+    windows: Windows
+    accounts: dict[Partition, Account] = field(default_factory=dict)
+    queue: deque[Waiting] = field(default_factory=deque)
+    rows: int = 0
+    bytes: int = 0
+    rules_version: int = 0
+    delivered: int = 0
+    """Turn of the windows up to which their rows are stored."""
+    task: asyncio.Task[None] | None = None
+
+
+class Pipeline:
+    """Feeds on batches, ends in ClickHouse and Kafka."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        publisher: Publisher,
+        epochs: Callable[[frozenset[str]], Awaitable[Mapping[str, str]]],
+        rules: Rules,
+        limits: Limits,
+        metrics: Metrics,
+        publish: bool,
+    ) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._epochs = epochs
+        self._rules = rules
+        self._limits = limits
+        self._metrics = metrics
+        self._publish = publish
+        self._era: Era | None = None
+        self._room = asyncio.Event()
+        self._more = asyncio.Event()
+        self._flush = asyncio.Event()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.accepted_at = time.monotonic()
+
+    def assign(self, generation: int, partitions: frozenset[Partition]) -> None:
+        """Begin an era: discard all state and everything that waits."""
+        self.stop()
+        self._metrics.assignments.inc()
+        era = Era(generation, partitions, Windows(self._rules.max_destinations))
+        self._era = era
+        self._room.set()
+        if partitions:
+            era.task = asyncio.create_task(self._run(era))
+            era.task.add_done_callback(self._ended)
+
+    def stop(self) -> None:
+        """Cancel the current era; nothing of it is acked any more."""
+        if self._era and self._era.task:
+            self._era.task.cancel()
+        self._era = None
+
+    def flush_now(self) -> None:
+        """Deliver what waits without waiting for more."""
+        self._flush.set()
+        self._more.set()
+
+    async def submit(self, batch: Batch, done: Callable[[], None]) -> None:
+        """Take a batch; returns when there is room for more. `done` is called once its records are safe."""
+        era = self._era
+        if era is None or batch.generation != era.generation:
+            return
+        era.queue.append(Waiting(batch, done))
+        era.rows += len(batch)
+        era.bytes += batch.size
+        self._more.set()
+        if era.rows >= self._limits.rows or era.bytes >= self._limits.bytes:
+            self._room.clear()
+            await self._room.wait()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() and not self.failed.done():
+            self.failed.set_exception(task.exception() or RuntimeError("the pipeline ended"))
+
+    async def _run(self, era: Era) -> None:
+        topics = frozenset(partition.topic for partition in era.partitions)
+        epochs = await self._epochs(topics)
+        era.rules_version = await self._store.rules_version(self._rules)
+        for account in await self._store.load_accounts(epochs, era.partitions):
+            era.accounts[Partition(account.topic, account.partition)] = account
+        delivery: asyncio.Task[None] | None = None
+        try:
+            while True:
+                waiting = await self._collect(era, delivery)
+                output = await self._advance(era, waiting)
+                if delivery:
+                    await delivery
+                delivery = asyncio.create_task(self._deliver(era, waiting, output))
+        finally:
+            if delivery:
+                delivery.cancel()
+
+    async def _collect(self, era: Era, delivery: asyncio.Task[None] | None) -> list[Waiting]:
+        """Wait until a flush is due and take what it holds."""
+        while not era.queue:
+            self._flush.clear()
+            await self._some(delivery)
+            if delivery and delivery.done():
+                await delivery
+                delivery = None
+        deadline = time.monotonic() + self._limits.interval_s
+        while era.rows < self._limits.rows and era.bytes < self._limits.bytes and not self._flush.is_set():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            await self._some(delivery, left)
+            if delivery and delivery.done():
+                await delivery
+                delivery = None
+        taken: list[Waiting] = []
+        rows = 0
+        while era.queue and (not taken or rows + len(era.queue[0].batch) <= self._limits.rows):
+            taken.append(era.queue.popleft())
+            rows += len(taken[-1].batch)
+            era.bytes -= taken[-1].batch.size
+        era.rows -= rows
+        if era.rows < self._limits.rows and era.bytes < self._limits.bytes:
+            self._room.set()
+        return taken
+
+    async def _some(self, delivery: asyncio.Task[None] | None, timeout: float | None = None) -> None:
+        """Wait for another batch, for the delivery's end, or for the time to pass."""
+        self._more.clear()
+        more = asyncio.ensure_future(self._more.wait())
+        try:
+            await asyncio.wait(
+                {more, delivery} if delivery else {more}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            more.cancel()
+
+    async def _advance(self, era: Era, waiting: Sequence[Waiting]) -> Output:
+        """Read a unit and apply it to the era's state."""
+        runs = []
+        ahead: dict[Partition, Account] = {}
+        for one in sorted(
+            waiting, key=lambda one: (one.batch.topic, one.batch.partition, one.batch.first_offset)
+        ):
+            partition = Partition(one.batch.topic, one.batch.partition)
+            runs.append(unit.run(ahead.setdefault(partition, era.accounts[partition]), one.batch))
+        self._metrics.flush_messages.observe(sum(one.size for one in runs))
+        with self._metrics.stage.labels("read").time():
+            prepared = await asyncio.to_thread(unit.prepare, runs, self._rules, era.rules_version)
+        with self._metrics.stage.labels("load").time():
+            era.windows.evict(era.delivered, self._limits.window_keys)
+            era.windows.evict(era.delivered - IDLE_FLUSHES, 0)
+            missing = era.windows.missing(prepared.windowed)
+            if missing.height:
+                era.windows.load(missing, await self._store.load_windows(missing))
+        with self._metrics.stage.labels("apply").time():
+            return await asyncio.to_thread(
+                unit.apply, prepared, era.windows, era.rules_version, publish=self._publish
+            )
+
+    async def _deliver(self, era: Era, waiting: Sequence[Waiting], output: Output) -> None:
+        """Store and publish a unit, in an order in which no crash can lose or double anything; then ack."""
+        turn = era.windows.turn
+        with self._metrics.stage.labels("deliver").time():
+            await asyncio.gather(self._store_records(output), self._publisher.publish(output))
+            await self._insert("raw_windows_1m", output.windows)
+            # Progress says that everything up to its offset is stored, so it is stored last.
+            await self._insert("raw_progress", output.progress)
+        for one in waiting:
+            one.done()
+        self.accepted_at = time.monotonic()
+        era.delivered = turn
+        self._count(era, output, waiting)
+
+    async def _store_records(self, output: Output) -> None:
+        await self._insert("raw_events", output.events)
+        await self._insert("raw_dead_letters", _bounded(output.dead_letters))
+
+    async def _insert(self, table: str, frame: pl.DataFrame) -> None:
+        if frame.is_empty():
+            return
+        refused = await self._store.insert(table, frame)
+        if refused.height:
+            # Every value was typed before it came here, so this is a schema that is not ours.
+            raise RuntimeError(
+                f"ClickHouse refuses {refused.height} rows of {table}; is the schema migrated?"
+            )
+        self._metrics.rows.labels(table).inc(frame.height)
+
+    def _count(self, era: Era, output: Output, waiting: Sequence[Waiting]) -> None:
+        for one in waiting:
+            self._metrics.messages.labels(one.batch.topic).inc(len(one.batch))
+        for label, count in output.enriched.records["label"].value_counts().iter_rows():
+            self._metrics.records.labels(label).inc(count)
+        for outcomes, counter in (
+            (output.enriched.filtered, self._metrics.filtered),
+            (output.enriched.rejects, self._metrics.rejected),
+        ):
+            for reason, count in outcomes["reason"].value_counts().iter_rows():
+                counter.labels(reason).inc(count)
+        self._metrics.window_keys.set(len(era.windows))
+
+
+def _place(batch: Batch) -> tuple[str, int, int]:
+    return batch.topic, batch.partition, batch.first_offset
+
+
+def _bounded(dead_letters: pl.DataFrame) -> pl.DataFrame:
+    return dead_letters.with_columns(pl.col("raw").bin.slice(0, unit.RAW_BYTES))

@@ -1,0 +1,71 @@
+"""ClickHouse as the pipeline asks for it: rows in, rows out, tried for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+from clickhouse_connect.driver.asyncclient import AsyncClient
+
+from egresslens.clickhouse import load
+from egresslens.clickhouse.retry import Retry
+from egresslens.clickhouse.rules import rules_version
+from egresslens.clickhouse.sink import Sink
+from egresslens.kafka.transport.ledger import Partition
+from egresslens.rules import Rules
+from egresslens.settings import Settings
+from egresslens.worker.accounts import PROGRESS, REASONS, Account
+
+
+class ClickHouseStore:
+    """Two connections: one that inserts, in order, and one that loads meanwhile."""
+
+    def __init__(self, settings: Settings, retry: Retry) -> None:
+        self._settings = settings
+        self._inserts = Sink(settings, retry)
+        self._loads = Sink(settings, retry)
+
+    async def rules_version(self, rules: Rules) -> int:
+        """The number of these rules; new rules get a number above all others."""
+        return await self._loads.call(
+            "register rules", lambda client: rules_version(client, self._settings, rules)
+        )
+
+    async def insert(self, table: str, frame: pl.DataFrame) -> pl.DataFrame:
+        """Store rows; returns those that ClickHouse will never take."""
+        return await self._inserts.insert(table, frame)
+
+    async def load_windows(self, places: pl.DataFrame) -> pl.DataFrame:
+        """Stored rows (record.WINDOW) of these places (windows.PLACE)."""
+        return await self._loads.call(
+            "load windows", lambda client: load.load_windows(client, self._settings, places)
+        )
+
+    async def load_accounts(
+        self, epochs: Mapping[str, str], partitions: Iterable[Partition]
+    ) -> list[Account]:
+        """The stored counts of each partition's current epoch; an empty account where there are none."""
+        streams = [(epochs[one.topic], one.topic, one.partition) for one in partitions]
+
+        async def act(client: AsyncClient) -> pl.DataFrame:
+            await load.catch_up(client, self._settings)
+            return await load.load_progress(client, self._settings, streams)
+
+        stored = await self._loads.call("load progress", act)
+        accounts = {stream: Account(*stream) for stream in streams}
+        for row in stored.iter_rows(named=True):
+            accounts[row["stream_epoch"], row["topic"], row["partition"]] = _account(row)
+        return list(accounts.values())
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._inserts.close()
+        await self._loads.close()
+
+
+def _account(row: dict[str, Any]) -> Account:
+    account = Account(**{name: row[name] for name in PROGRESS if name != "rules_version"})
+    for name in REASONS:
+        getattr(account, name).update({pair["key"]: pair["value"] for pair in row[name]})
+    return account

@@ -1,0 +1,134 @@
+"""What the worker publishes: which key, which partition, which headers.
+
+- `egress.enriched`: one JSON object per record; key `namespace/workload` (else the source address); the
+  partition is the record's own Kafka partition, modulo the topic's, so that order is kept.
+- `egress.windows`: one JSON object per changed window row; key as above; partition by Kafka's default rule
+  (murmur2 of the key), so that one consumer sees all of a workload.
+- `egress.dead-letter`: the message's bytes; headers say why and which message it was; key and partition are
+  those of the message's origin.
+Each record carries its identity, so that a consumer can drop repeats: delivery is at least once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import polars as pl
+
+from egresslens.kafka.publish import Publisher, PublishError, Record, partition_for
+from egresslens.worker.metrics import Metrics
+from egresslens.worker.unit import Output
+
+T = TypeVar("T")
+
+_FIRST_WAIT_S = 0.2
+_LONGEST_WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Names:
+    """The topics that are published to."""
+
+    enriched: str
+    windows: str
+    dead_letter: str
+
+
+class Topics:
+    """Publishes units; tries for ever."""
+
+    def __init__(
+        self, publisher: Publisher, names: Names, metrics: Metrics, outage: Callable[[bool, str], None]
+    ) -> None:
+        self._publisher = publisher
+        self._names = names
+        self._metrics = metrics
+        self._outage = outage
+        self._partitions: dict[str, int] = {}
+
+    async def publish(self, output: Output) -> None:
+        """Publish a unit's records, windows and dead letters; returns when the brokers have them."""
+        names = self._names
+        if output.enriched_json.len():
+            count = await self._count(names.enriched)
+            records = await asyncio.to_thread(_enriched, output, count)
+            await self._send(names.enriched, records)
+        if output.windows_json.len():
+            count = await self._count(names.windows)
+            await self._send(names.windows, await asyncio.to_thread(_windows, output, count))
+        if output.dead_letters.height:
+            count = await self._count(names.dead_letter)
+            await self._send(names.dead_letter, _dead_letters(output.dead_letters, count))
+
+    async def _count(self, topic: str) -> int:
+        if topic not in self._partitions:
+            self._partitions[topic] = await self._persist(lambda: self._publisher.partitions(topic))
+        return self._partitions[topic]
+
+    async def _send(self, topic: str, records: dict[int, list[Record]]) -> None:
+        await self._persist(lambda: self._publisher.publish(topic, records))
+        self._metrics.published.labels(topic).inc(sum(map(len, records.values())))
+
+    async def _persist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it works; one line when it stops working, one when it works again."""
+        wait = _FIRST_WAIT_S
+        while True:
+            try:
+                result = await attempt()
+            except PublishError as error:
+                if wait == _FIRST_WAIT_S:
+                    self._outage(True, f"Kafka does not take records, trying for ever: {error}")
+                self._metrics.retries.labels("kafka").inc()
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_S)
+            else:
+                if wait != _FIRST_WAIT_S:
+                    self._outage(False, "Kafka takes records again")
+                return result
+
+
+def _enriched(output: Output, partitions: int) -> dict[int, list[Record]]:
+    records = output.enriched.records
+    keys = _keys(records)
+    found: dict[int, list[Record]] = {}
+    for (source,), rows in (
+        pl.DataFrame(
+            {
+                "to": records["partition"] % partitions,
+                "key": keys,
+                "value": output.enriched_json.cast(pl.Binary),
+            }
+        )
+        .partition_by("to", as_dict=True)
+        .items()
+    ):
+        found[int(source)] = [(key, value, ()) for key, value in zip(rows["key"], rows["value"], strict=True)]
+    return found
+
+
+def _windows(output: Output, partitions: int) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = defaultdict(list)
+    values = output.windows_json.cast(pl.Binary)
+    for key, value in zip(_keys(output.windows), values, strict=True):
+        found[partition_for(key, partitions)].append((key, value, ()))
+    return found
+
+
+def _keys(rows: pl.DataFrame) -> pl.Series:
+    """`namespace/workload`, else the source address, else empty, as bytes."""
+    named = pl.concat_str(pl.col("source_namespace").fill_null(""), pl.lit("/"), "source_workload")
+    return rows.select(pl.coalesce(named, "source_ip", pl.lit("")).cast(pl.Binary).alias("key")).to_series()
+
+
+def _dead_letters(rows: pl.DataFrame, partitions: int) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = defaultdict(list)
+    names = ("reason", "field", "topic", "partition", "offset", "seq", "stream_epoch", "rules_version")
+    for row in rows.iter_rows(named=True):
+        headers = [(name, str(row[name]).encode()) for name in names if row[name] is not None]
+        key = f"{row['topic']}/{row['partition']}".encode()
+        found[row["partition"] % partitions].append((key, row["raw"], headers))
+    return found

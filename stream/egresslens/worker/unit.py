@@ -1,0 +1,184 @@
+"""A unit of work: batches of several partitions, handled as one frame, and everything that is stored of it.
+
+Pure: frames in, frames out. `prepare` reads the messages, `apply` advances the windows and the accounts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from egresslens.encode import json_rows
+from egresslens.enrich import ORIGIN, Enriched, enrich, origin
+from egresslens.kafka.transport import Batch
+from egresslens.record import TIMESTAMP
+from egresslens.rules import Rules
+from egresslens.windows import Windows, keyed
+from egresslens.worker import accounts
+from egresslens.worker.accounts import Account
+
+# A dead letter keeps this much of its message in ClickHouse; the topic has it whole.
+RAW_BYTES: Final = 65_536
+_DAY_MS: Final = 86_400_000
+
+DEAD_LETTER: Final[dict[str, pl.DataType]] = {
+    "rules_version": pl.UInt32(),
+    **ORIGIN,
+    "seq": pl.Int32(),
+    "reason": pl.String(),
+    "field": pl.String(),
+    "raw": pl.Binary(),
+    "raw_size": pl.Int64(),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive messages of one partition that no earlier unit has applied."""
+
+    account: Account
+    batch: Batch
+    skip: int
+    """Messages at the batch's start that `progress` already counts."""
+
+    @property
+    def size(self) -> int:
+        """Messages to apply."""
+        return len(self.batch) - self.skip
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A unit read: its records, with window keys, and the messages that are dead letters."""
+
+    runs: Sequence[Run]
+    enriched: Enriched
+    events: pl.Series
+    minutes: pl.Series
+    windowed: pl.DataFrame
+    dead_letters: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a unit stores, table by table, and what it publishes."""
+
+    events: pl.DataFrame
+    windows: pl.DataFrame
+    progress: pl.DataFrame
+    dead_letters: pl.DataFrame
+    enriched_json: pl.Series
+    windows_json: pl.Series
+    enriched: Enriched
+    messages: int
+
+
+def run(account: Account, batch: Batch) -> Run:
+    """The part of a batch that its account does not count yet."""
+    return Run(account, batch, int(np.searchsorted(batch.offsets, account.last_offset, side="right")))
+
+
+def prepare(runs: Sequence[Run], rules: Rules, rules_version: int) -> Prepared:
+    """Read a unit's messages."""
+    values = [value for one in runs for value in one.batch.values[one.skip :]]
+    origins = pl.concat(
+        origin(
+            one.account.stream_epoch,
+            one.account.topic,
+            one.account.partition,
+            one.batch.offsets[one.skip :],
+            one.batch.timestamps[one.skip :],
+        )
+        for one in runs
+    )
+    enriched = enrich(values, origins, rules, rules_version)
+    records = enriched.records
+    age = (records["kafka_timestamp"] - records["event_time"]).dt.total_milliseconds()
+    minutes = (age <= rules.windows_1m_ttl_days * _DAY_MS).fill_null(value=True)
+    return Prepared(
+        runs,
+        enriched,
+        (age <= rules.events_ttl_days * _DAY_MS).fill_null(value=True),
+        minutes,
+        keyed(_where(records, minutes)),
+        dead_letters(values, origins, enriched.rejects, rules, rules_version),
+    )
+
+
+def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: bool) -> Output:
+    """Advance windows and accounts by a unit; the windows it touches are held."""
+    runs, enriched = prepared.runs, prepared.enriched
+    changed = windows.apply(prepared.windowed, rules_version)
+    for one in runs:
+        if one.size:
+            one.account.pass_offsets(one.batch.offsets[one.skip :])
+    accounts.settle(
+        [one.account for one in runs], [one.size for one in runs], enriched, prepared.events, prepared.minutes
+    )
+    touched = {id(one.account): one.account for one in runs}
+    events = _where(enriched.records, prepared.events)
+    return Output(
+        events=events,
+        windows=changed,
+        progress=accounts.frame(list(touched.values()), rules_version),
+        dead_letters=prepared.dead_letters,
+        enriched_json=json_rows(enriched.records.drop("message")) if publish else pl.Series(dtype=pl.String),
+        windows_json=json_rows(changed) if publish else pl.Series(dtype=pl.String),
+        enriched=enriched,
+        messages=sum(one.size for one in runs),
+    )
+
+
+def dead_letters(
+    values: Sequence[bytes | None],
+    origins: pl.DataFrame,
+    rejects: pl.DataFrame,
+    rules: Rules,
+    rules_version: int,
+) -> pl.DataFrame:
+    """One row (DEAD_LETTER, `raw` whole) for each rejected part, with its message's bytes.
+
+    Query strings and what `redact` names are taken out of text as everywhere; bytes that are no text (OTLP)
+    stay as they are.
+    """
+    if rejects.is_empty():
+        return pl.DataFrame(schema=DEAD_LETTER)
+    messages = rejects["message"].to_list()
+    raws = [censored(values[message] or b"", rules) for message in messages]
+    return (
+        rejects.hstack(origins[rejects["message"]])
+        .with_columns(
+            pl.Series("raw", raws, pl.Binary),
+            pl.Series("raw_size", [len(values[message] or b"") for message in messages], pl.Int64),
+            pl.lit(rules_version, pl.UInt32).alias("rules_version"),
+            pl.col("kafka_timestamp").cast(TIMESTAMP),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in DEAD_LETTER.items())
+    )
+
+
+def censored(raw: bytes, rules: Rules) -> bytes:
+    """The message without query strings and without what the operator redacts, as far as it is text."""
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return raw
+    for pattern, instead in _censors(rules.keep_query, rules.redact):
+        raw = pattern.sub(instead, raw)
+    return raw
+
+
+@lru_cache(maxsize=8)
+def _censors(keep_query: bool, redact: tuple[str, ...]) -> list[tuple[re.Pattern[bytes], bytes]]:
+    query = [] if keep_query else [(re.compile(rb"\?[^\s\"'\\]+"), b"?[redacted]")]
+    return query + [(re.compile(pattern.encode()), b"[redacted]") for pattern in redact]
+
+
+def _where(frame: pl.DataFrame, mask: pl.Series) -> pl.DataFrame:
+    return frame if mask.all() else frame.filter(mask)
