@@ -55,7 +55,8 @@ def command(
 
     FILE may be a pattern in quotes, and need not exist yet. With any of --pod … --container the lines are
     sent in an envelope that holds these; without, as they are. What was acknowledged is remembered: the next
-    run goes on from there, and after a crash sends the last lines again.
+    run goes on from there, and after a crash sends the last lines again. A pattern that also names renamed
+    files ('access.log*') finds those that came and went while nobody followed.
     """
     settings = load()
     if once:

@@ -82,11 +82,11 @@ class Source:
         """Whether the file is no longer the one that was read: shorter, or with another beginning."""
         return self.size < self._offset or os.pread(self._descriptor, len(self._head), 0) != self._head
 
-    def read(self) -> list[Line]:
-        """The next lines, from one chunk of the file; empty at its end. Blank lines are left out."""
+    def read(self) -> list[Line] | None:
+        """The lines that end in the next chunk of the file; None at its end. Blank lines are left out."""
         data = os.pread(self._descriptor, _CHUNK, self._offset)
         if not data or self.was_truncated():
-            return []
+            return None
         self._last_growth = time.monotonic()
         if len(self._head) < HEAD_BYTES and self._offset == len(self._head):
             self._head += data[: HEAD_BYTES - len(self._head)]
@@ -181,7 +181,7 @@ class Follower:
             self._ending[identity] = self._sources.pop(identity)
 
     def read(self) -> Iterator[list[Line]]:
-        """The next lines of each file, one list per file; nothing where all are at their end.
+        """The lines of each file's next chunk, one list per file that is not at its end.
 
         A caller who stops early starts with the next file the next time: no file can starve the others.
         """
@@ -191,9 +191,9 @@ class Follower:
         sources = self.sources
         for _ in sources:
             self._turn = (self._turn + 1) % len(sources)
-            lines = sources[self._turn].read()
-            if lines:
-                yield lines
+            more = sources[self._turn].read()
+            if more is not None:
+                yield more
 
     def positions(self) -> list[Position]:
         """What must be remembered."""
