@@ -1,80 +1,92 @@
--- The published views, and the three that say which rolled windows may not be used. Applied again whenever this
--- text or a setting in it changes.
+-- The published views, and three that say how far each hour, day and month is rolled up. Applied again whenever
+-- this text or a setting in it changes.
 --
--- A window is stale while a minute in it has changed since it was rolled up: the views then read the tier below.
--- Each view reads the stale windows once, into one value, and uses it for both sides of its union: a window is
--- counted by exactly one side, whatever is rolled up meanwhile. A roll-up counts ten seconds after it was
--- recorded, so that no part of a query that began before can miss its rows. Windows whose lower tier may have
--- been dropped by its TTL are never stale once rolled up.
+-- A window is stale while something in it has changed since it was rolled up (or it never was): the views then
+-- read the tier below. Each view reads the stale windows once, into one value, and uses it for both sides of its
+-- union: a window is counted by exactly one side, whatever is rolled up meanwhile. A roll-up is used ten
+-- seconds after it was recorded (`settled`), so that no query can have begun before its rows were there.
+-- Where the tier below may have lost rows to its TTL (not `kept`), what was rolled up is the truth.
 
--- Hours whose rolled rows, if any, are older than their minutes.
-CREATE OR REPLACE VIEW ${database}.raw_stale_hours${on_cluster} AS
+-- Hours: the newest version of their minutes, and up to which they are rolled up.
+CREATE OR REPLACE VIEW ${database}.raw_hours${on_cluster} AS
 SELECT
     stream_epoch, topic, partition, window_start,
-    max(version.changed) AS changed, max(version.rolled) AS rolled
+    max(row.changed) AS changed,
+    max(row.rolled) AS rolled,
+    max(row.settled) AS settled,
+    window_start >= now() - INTERVAL ${windows_1m_ttl_days} DAY AS kept
 FROM
 (
     SELECT
-        stream_epoch, topic, partition, changed.window_start AS window_start,
-        changed.version AS changed, 0 AS rolled
-    FROM ${database}.raw_changed_hours AS changed
+        stream_epoch, topic, partition, part.window_start AS window_start,
+        part.version AS changed, 0 AS rolled, 0 AS settled
+    FROM ${database}.raw_changed_hours AS part
     UNION ALL
-    SELECT stream_epoch, topic, partition, window_start, 0 AS changed, version AS rolled
+    SELECT
+        stream_epoch, topic, partition, window_start,
+        0 AS changed, version AS rolled, if(rolled_at <= now() - INTERVAL 10 SECOND, version, 0) AS settled
     FROM ${database}.raw_rolled
-    WHERE tier = '1h' AND rolled_at <= now() - INTERVAL 10 SECOND
-) AS version
-GROUP BY stream_epoch, topic, partition, window_start
-HAVING changed > rolled AND (rolled = 0 OR window_start >= now() - INTERVAL ${windows_1m_ttl_days} DAY);
+    WHERE tier = '1h'
+) AS row
+GROUP BY stream_epoch, topic, partition, window_start;
 
--- Days whose rolled rows, if any, are older than their hours.
-CREATE OR REPLACE VIEW ${database}.raw_stale_days${on_cluster} AS
+-- Days, from hours.
+CREATE OR REPLACE VIEW ${database}.raw_days${on_cluster} AS
 SELECT
     stream_epoch, topic, partition, window_start,
-    max(version.changed) AS changed, max(version.rolled) AS rolled
+    max(row.changed) AS changed,
+    max(row.rolled) AS rolled,
+    max(row.settled) AS settled,
+    window_start >= now() - INTERVAL ${windows_1h_ttl_days} DAY AS kept
 FROM
 (
     SELECT
-        stream_epoch, topic, partition, toStartOfDay(changed.window_start) AS window_start,
-        changed.version AS changed, 0 AS rolled
-    FROM ${database}.raw_changed_hours AS changed
+        stream_epoch, topic, partition, toStartOfDay(part.window_start) AS window_start,
+        part.version AS changed, 0 AS rolled, 0 AS settled
+    FROM ${database}.raw_changed_hours AS part
     UNION ALL
     SELECT
-        stream_epoch, topic, partition, toStartOfDay(changed.window_start) AS window_start,
-        changed.version AS changed, 0 AS rolled
-    FROM ${database}.raw_rolled AS changed
+        stream_epoch, topic, partition, toStartOfDay(part.window_start) AS window_start,
+        part.version AS changed, 0 AS rolled, 0 AS settled
+    FROM ${database}.raw_rolled AS part
     WHERE tier = '1h'
     UNION ALL
-    SELECT stream_epoch, topic, partition, window_start, 0 AS changed, version AS rolled
+    SELECT
+        stream_epoch, topic, partition, window_start,
+        0 AS changed, version AS rolled, if(rolled_at <= now() - INTERVAL 10 SECOND, version, 0) AS settled
     FROM ${database}.raw_rolled
-    WHERE tier = '1d' AND rolled_at <= now() - INTERVAL 10 SECOND
-) AS version
-GROUP BY stream_epoch, topic, partition, window_start
-HAVING changed > rolled AND (rolled = 0 OR window_start >= now() - INTERVAL ${windows_1h_ttl_days} DAY);
+    WHERE tier = '1d'
+) AS row
+GROUP BY stream_epoch, topic, partition, window_start;
 
--- Months whose destinations, if rolled up, are older than their days.
-CREATE OR REPLACE VIEW ${database}.raw_stale_months${on_cluster} AS
+-- Months of destinations, from days.
+CREATE OR REPLACE VIEW ${database}.raw_months${on_cluster} AS
 SELECT
     stream_epoch, topic, partition, window_start,
-    max(version.changed) AS changed, max(version.rolled) AS rolled
+    max(row.changed) AS changed,
+    max(row.rolled) AS rolled,
+    max(row.settled) AS settled,
+    window_start >= now() - INTERVAL ${windows_1d_ttl_days} DAY AS kept
 FROM
 (
     SELECT
-        stream_epoch, topic, partition, toDateTime(toStartOfMonth(changed.window_start), 'UTC') AS window_start,
-        changed.version AS changed, 0 AS rolled
-    FROM ${database}.raw_changed_hours AS changed
+        stream_epoch, topic, partition, toDateTime(toStartOfMonth(part.window_start), 'UTC') AS window_start,
+        part.version AS changed, 0 AS rolled, 0 AS settled
+    FROM ${database}.raw_changed_hours AS part
     UNION ALL
     SELECT
-        stream_epoch, topic, partition, toDateTime(toStartOfMonth(changed.window_start), 'UTC') AS window_start,
-        changed.version AS changed, 0 AS rolled
-    FROM ${database}.raw_rolled AS changed
+        stream_epoch, topic, partition, toDateTime(toStartOfMonth(part.window_start), 'UTC') AS window_start,
+        part.version AS changed, 0 AS rolled, 0 AS settled
+    FROM ${database}.raw_rolled AS part
     WHERE tier IN ('1h', '1d')
     UNION ALL
-    SELECT stream_epoch, topic, partition, window_start, 0 AS changed, version AS rolled
+    SELECT
+        stream_epoch, topic, partition, window_start,
+        0 AS changed, version AS rolled, if(rolled_at <= now() - INTERVAL 10 SECOND, version, 0) AS settled
     FROM ${database}.raw_rolled
-    WHERE tier = '1M' AND rolled_at <= now() - INTERVAL 10 SECOND
-) AS version
-GROUP BY stream_epoch, topic, partition, window_start
-HAVING changed > rolled AND (rolled = 0 OR window_start >= now() - INTERVAL ${windows_1d_ttl_days} DAY);
+    WHERE tier = '1M'
+) AS row
+GROUP BY stream_epoch, topic, partition, window_start;
 
 CREATE OR REPLACE VIEW ${database}.events${on_cluster} AS
 SELECT
@@ -114,7 +126,8 @@ CREATE OR REPLACE VIEW ${database}.windows_1h${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_stale_hours
+        FROM ${database}.raw_hours
+        WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_hours
 SELECT
     window_start,
@@ -161,11 +174,13 @@ CREATE OR REPLACE VIEW ${database}.windows_1d${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_stale_hours
+        FROM ${database}.raw_hours
+        WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_hours,
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_stale_days
+        FROM ${database}.raw_days
+        WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_days
 SELECT
     window_start,
@@ -224,15 +239,18 @@ CREATE OR REPLACE VIEW ${database}.destinations${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_stale_hours
+        FROM ${database}.raw_hours
+        WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_hours,
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_stale_days
+        FROM ${database}.raw_days
+        WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_days,
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_stale_months
+        FROM ${database}.raw_months
+        WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_months
 SELECT
     source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port,

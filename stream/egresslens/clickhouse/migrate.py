@@ -1,8 +1,8 @@
 """Bring a database to this version's schema, or say why not.
 
-Every statement may run twice (IF NOT EXISTS, OR REPLACE, MODIFY to a value), and a migration is recorded after
-its last statement. So a migration that was interrupted is repeated whole, and two that run at once do the
-same work twice and end alike.
+Every statement may run twice (IF NOT EXISTS, OR REPLACE, MODIFY to a value), and a migration is recorded
+after its last statement. So a migration that was interrupted is repeated whole, and two that run at once do
+the same work twice and end alike.
 """
 
 from __future__ import annotations

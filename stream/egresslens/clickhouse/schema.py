@@ -1,8 +1,8 @@
 """The schema's files, rendered: statements for one server or for a cluster from the same text.
 
-`NNNN_name.sql` are migrations, applied once each and in order. `retention.sql` and `views.sql` are repeatable:
-applied again whenever their rendered text changes. Statements end with a semicolon at the end of a line;
-`-- cluster only` above a statement leaves it out on a single server.
+`NNNN_name.sql` are migrations, applied once each and in order. `retention.sql` and `views.sql` are
+repeatable: applied again whenever their rendered text changes. Statements end with a semicolon at the end of
+a line; `-- cluster only` above a statement leaves it out on a single server.
 """
 
 from __future__ import annotations

@@ -1,0 +1,131 @@
+"""Frames as the raw tables take them: the columns, their order and types, and as little work as possible.
+
+Strings go as they are: ClickHouse builds its LowCardinality dictionaries faster from plain Arrow strings than
+Polars builds categoricals (docs/decisions/clickhouse-schema.md).
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import orjson
+import polars as pl
+
+from egresslens import record
+
+# A dead letter: which record, why, and its bytes (bounded by the writer; `raw_size` is the whole length).
+DEAD_LETTER: Final[dict[str, pl.DataType]] = {
+    **record.IDENTITY,
+    "reason": pl.String(),
+    "field": pl.String(),
+    "raw": pl.Binary(),
+    "raw_size": pl.Int64(),
+}
+
+# What became of one Kafka partition so far. Maps are lists of (key, value); keys are of the closed sets of
+# `outcome`, or names of tiers.
+_COUNTS: Final = pl.List(pl.Struct({"key": pl.String(), "value": pl.Int64()}))
+PROGRESS: Final[dict[str, pl.DataType]] = {
+    "stream_epoch": pl.String(),
+    "topic": pl.String(),
+    "partition": pl.Int32(),
+    "first_offset": pl.Int64(),
+    "last_offset": pl.Int64(),
+    "messages": pl.Int64(),
+    "messages_with_records": pl.Int64(),
+    "messages_filtered": pl.Int64(),
+    "messages_rejected": pl.Int64(),
+    "records": pl.Int64(),
+    "events": pl.Int64(),
+    "filtered": _COUNTS,
+    "rejected": _COUNTS,
+    "gaps": pl.Int64(),
+    "past_retention": _COUNTS,
+    "rules_version": pl.UInt32(),
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A raw table that workers write.
+
+    schema: its columns, in order. partition: the value of ClickHouse's PARTITION BY, None if there is none.
+    order: the beginning of its sorting key, enough to make ClickHouse's own sorting cheap.
+    format: what `encode` writes.
+    """
+
+    name: str
+    schema: dict[str, pl.DataType]
+    partition: pl.Expr | None
+    order: tuple[pl.Expr, ...]
+    format: Literal["ArrowStream", "JSONEachRow"] = "ArrowStream"
+
+
+_IDENTITY_ORDER: Final = (
+    pl.col("kafka_timestamp").dt.truncate("1h"),
+    *(pl.col(name) for name in ("topic", "partition", "stream_epoch", "offset", "seq")),
+)
+
+EVENTS: Final = Table(
+    "raw_events", record.SCHEMA, pl.col("kafka_timestamp").dt.truncate("1w"), _IDENTITY_ORDER
+)
+WINDOWS: Final = Table(
+    "raw_windows_1m",
+    record.WINDOW,
+    pl.col("window_start").dt.truncate("1mo"),
+    tuple(pl.col(name) for name in ("window_start", "topic", "partition", "stream_epoch")),
+)
+# Polars can only write lists of nullable structs, which ClickHouse does not take for a Map: a few rows, so JSON.
+PROGRESSES: Final = Table("raw_progress", PROGRESS, None, (), "JSONEachRow")
+DEAD_LETTERS: Final = Table(
+    "raw_dead_letters", DEAD_LETTER, pl.col("kafka_timestamp").dt.truncate("1mo"), _IDENTITY_ORDER
+)
+
+TABLES: Final = {table.name: table for table in (EVENTS, WINDOWS, PROGRESSES, DEAD_LETTERS)}
+
+
+def rows(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
+    """Give a frame the table's columns. An absent list becomes an empty one: ClickHouse has no null array.
+
+    Raises:
+        polars.exceptions.PolarsError: a column is missing or has another type than the table's.
+    """
+    return frame.select(
+        pl.col(name).fill_null(pl.lit([], dtype)) if isinstance(dtype, pl.List) else pl.col(name).cast(dtype)
+        for name, dtype in table.schema.items()
+    )
+
+
+def split(table: Table, frame: pl.DataFrame) -> list[pl.DataFrame]:
+    """Cut rows into one sorted frame per partition of the table, oldest first."""
+    if table.order:
+        frame = frame.sort(table.order)
+    if table.partition is None or frame.is_empty():
+        return [frame] if frame.height else []
+    keys = frame.select(table.partition.alias("key"))["key"]
+    if keys.n_unique() == 1:
+        return [frame]
+    return [
+        part.drop("_partition")
+        for part in frame.with_columns(keys.alias("_partition"))
+        .sort("_partition", maintain_order=True)
+        .partition_by("_partition", maintain_order=True)
+    ]
+
+
+def encode(table: Table, frame: pl.DataFrame, *, compress: bool) -> bytes:
+    """Write a frame of `rows` in the table's format."""
+    if table.format == "JSONEachRow":
+        return b"\n".join(orjson.dumps(_maps(table, row)) for row in frame.iter_rows(named=True))
+    buffer = io.BytesIO()
+    frame.write_ipc_stream(
+        buffer, compat_level=pl.CompatLevel.oldest(), compression="zstd" if compress else "uncompressed"
+    )
+    return buffer.getvalue()
+
+
+def _maps(table: Table, row: dict[str, Any]) -> dict[str, Any]:
+    counts = [name for name, dtype in table.schema.items() if dtype == _COUNTS]
+    return {**row, **{name: {pair["key"]: pair["value"] for pair in row[name]} for name in counts}}

@@ -1,0 +1,98 @@
+"""Stored state read back by a worker: windows it does not hold, and how far each partition has come."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any, Final, Protocol
+
+import polars as pl
+
+from egresslens.clickhouse.frames import PROGRESS
+from egresslens.record import TIMESTAMP, WINDOW
+from egresslens.settings import Settings
+
+STREAM: Final = ("stream_epoch", "topic", "partition")
+PLACE: Final = (*STREAM, "window_start")
+
+# Keys per query: the statement stays far below ClickHouse's max_query_size of 256 KiB.
+_KEYS: Final = 1_000
+
+
+class Client(Protocol):
+    """What loading needs of an asynchronous clickhouse-connect client."""
+
+    async def raw_query(self, query: str, *, parameters: dict[str, Any], fmt: str) -> bytes:
+        """Run a query; the result in a format."""
+
+    async def command(self, cmd: str, /) -> Any:
+        """Run a statement."""
+
+
+async def load_windows(client: Client, settings: Settings, places: pl.DataFrame) -> pl.DataFrame:
+    """Read the newest rows of these windows.
+
+    Args:
+        client: a connected writer.
+        settings: for the database's name.
+        places: PLACE columns.
+
+    Returns:
+        record.WINDOW, in no particular order; nothing for places without rows.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the query failed.
+    """
+    keys = places.select(PLACE).unique().with_columns(pl.col("window_start").dt.epoch("s")).rows()
+    # FINAL compares only the windows asked for: they are the primary key.
+    return await _read(client, f"{settings.database}.raw_windows_1m", WINDOW, PLACE, keys)
+
+
+async def load_progress(
+    client: Client, settings: Settings, streams: Iterable[tuple[str, str, int]]
+) -> pl.DataFrame:
+    """Read what is stored of these partitions' progress.
+
+    Args:
+        client: a connected writer.
+        settings: for the database's name.
+        streams: (stream epoch, topic, partition) each.
+
+    Returns:
+        frames.PROGRESS, at most one row per partition.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the query failed.
+    """
+    return await _read(client, f"{settings.database}.raw_progress", PROGRESS, STREAM, list(streams))
+
+
+async def catch_up(client: Client, settings: Settings) -> None:
+    """On a cluster: wait until the replica asked has all that was acknowledged, before the first load.
+
+    Does nothing on a single server.
+    """
+    if settings.cluster:
+        for table in ("raw_windows_1m", "raw_progress"):
+            await client.command(f"SYSTEM SYNC REPLICA {settings.database}.{table}_local LIGHTWEIGHT")
+
+
+async def _read(
+    client: Client, table: str, schema: dict[str, pl.DataType], key: tuple[str, ...], values: list[Any]
+) -> pl.DataFrame:
+    # A DateTime comes as a bare number in Arrow, a DateTime64 as what it is.
+    columns = [
+        f"toDateTime64(row.{name}, 3, 'UTC') AS {name}" if dtype == TIMESTAMP else f"row.{name} AS {name}"
+        for name, dtype in schema.items()
+    ]
+    query = (
+        f"SELECT {', '.join(columns)} FROM {table} AS row FINAL "  # noqa: S608 - names of ours, values are bound
+        f"WHERE ({', '.join(f'row.{name}' for name in key)}) IN %(keys)s"
+    )
+    found = [pl.DataFrame(schema=schema)]
+    for at in range(0, len(values), _KEYS):
+        body = await client.raw_query(query, parameters={"keys": values[at : at + _KEYS]}, fmt="ArrowStream")
+        if body:
+            frame = pl.read_ipc_stream(io.BytesIO(body))
+            found.append(frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items()))
+    return pl.concat(found)
