@@ -33,7 +33,7 @@ from egresslens.store.serve import serve
 )
 @click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input closes.")
 def command(folder: Path | None, host: str, port: int, hosts: tuple[str, ...], with_parent: bool) -> None:
-    """Serve the embedded ClickHouse engine over ClickHouse's HTTP interface.
+    r"""Serve the embedded ClickHouse engine over ClickHouse's HTTP interface.
 
     Every request needs a password: the writer's or the reader's, made at the first start and kept in
     writer.password and reader.password (mode 0600) in the folder. So listening beyond the loopback with

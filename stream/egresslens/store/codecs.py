@@ -1,14 +1,14 @@
-"""Content encodings of requests and responses: gzip, deflate, zstd and lz4 frames, as clickhouse-connect sends them."""
+"""Content encodings of requests and responses, as clickhouse-connect uses them: gzip, deflate, zstd, lz4."""
 
 from __future__ import annotations
 
 import gzip
-import io
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped] # it has no types
 import zstandard
 
 from egresslens.store import errors
@@ -25,18 +25,8 @@ class Readable(Protocol):
         """Return at most `size` bytes."""
 
 
-class Compressor(Protocol):
-    """An encoder of one response."""
-
-    def compress(self, data: bytes) -> bytes:
-        """Take data, return what can be sent so far."""
-
-    def flush(self) -> bytes:
-        """Return the rest."""
-
-
-def reader(raw: io.RawIOBase, encoding: str) -> Readable:
-    """Decode a request's body while it is read, so that a small body cannot become a large one in memory.
+def reader(raw: Any, encoding: str) -> Readable:
+    """Decode a request's body (a file object) while it is read: a small one cannot become large in memory.
 
     Raises:
         StoreError: an encoding this server has no decoder for.
@@ -64,19 +54,29 @@ def reader(raw: io.RawIOBase, encoding: str) -> Readable:
 BROKEN: Final = (OSError, EOFError, zlib.error, zstandard.ZstdError, RuntimeError)
 
 
-def compressor(accepted: str) -> tuple[str, Compressor] | None:
-    """The encoder for an Accept-Encoding header, and its name; None where it names none of ours."""
-    names = [name.split(";")[0].strip().lower() for name in accepted.split(",")]
+@dataclass(frozen=True)
+class Encoder:
+    """How one response is encoded: `encode` every piece, then send what `end` returns. No name: as it is."""
+
+    name: str
+    encode: Callable[[bytes], bytes]
+    end: Callable[[], bytes]
+
+
+def encoder(accepted: str) -> Encoder:
+    """The encoder for an Accept-Encoding header; the first of `ENCODINGS` that it names, or none."""
+    names = {name.split(";")[0].strip().lower() for name in accepted.split(",")}
     for name in ENCODINGS:
         if name in names:
-            return name, _COMPRESSORS[name]()
-    return None
+            made = _COMPRESSORS[name]()
+            return Encoder(name, made.compress, made.flush)
+    return Encoder("", bytes, bytes)
 
 
 class _Deflated:
     """Decode a zlib stream in bounded steps."""
 
-    def __init__(self, raw: io.RawIOBase) -> None:
+    def __init__(self, raw: Readable) -> None:
         self._raw = raw
         self._decoder = zlib.decompressobj()
 
@@ -106,7 +106,7 @@ class _Lz4:
         return begin + bytes(self._frame.flush())
 
 
-_COMPRESSORS: Final[dict[str, Callable[[], Compressor]]] = {
+_COMPRESSORS: Final[dict[str, Callable[[], Any]]] = {
     "zstd": lambda: zstandard.ZstdCompressor(level=1).compressobj(),
     "lz4": _Lz4,
     "gzip": lambda: zlib.compressobj(level=1, wbits=31),

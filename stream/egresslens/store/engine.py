@@ -1,7 +1,8 @@
 """The ClickHouse engine (chdb) in this process, which alone owns its data directory.
 
-Every request gets a handle of its own (opening one costs 0.3 ms): settings end with the request, and `SET readonly`,
-which cannot be undone, poisons nothing. A handle is used by one thread at a time; several handles work at once.
+Every request gets a handle of its own (opening one costs 0.3 ms): settings end with the request, and
+`SET readonly`, which cannot be undone, poisons nothing. A handle is used by one thread at a time; several
+handles work at once.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from egresslens.store.allowed import TABLE_ENGINES
 from egresslens.store.errors import EngineError
-from egresslens.store.guard import TABLE_ENGINES, Node, load_tree
+from egresslens.store.guard import Node
 from egresslens.store.passwords import Account
 
 MIB: Final = 2**20
@@ -48,8 +50,10 @@ class Limits:
 # The engine's own access control, the first wall: tables and views, and no source (file, url, s3, remote,
 # executable, dictionary, …), no SYSTEM, no BACKUP, no users. Measured on chdb 4.4.0: enforced in process.
 ACCESS: Final = (
-    "GRANT SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP, "
-    "TRUNCATE, OPTIMIZE, SHOW ON *.*",
+    (
+        "GRANT SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, "
+        "DROP, TRUNCATE, OPTIMIZE, SHOW ON *.*"
+    ),
     *(f"GRANT TABLE ENGINE ON {name}" for name in sorted(TABLE_ENGINES)),
 )
 
@@ -61,7 +65,7 @@ class Engine:
         """Start the engine on `folder` (made if missing, mode 0700).
 
         Raises:
-            StoreUnavailableError: chdb is not installed, another process owns the folder, or it cannot be read.
+            StoreUnavailableError: chdb is not installed, or the folder is another process's or unusable.
         """
         self._limits = limits
         self._connect = _chdb_connect()
@@ -91,11 +95,12 @@ class Engine:
     def tree(self, sql: str) -> Node | None:
         """See `guard.Parser`."""
         try:
-            return load_tree(self._ask("parseQueryToJSON", sql))
+            tree: Node = json.loads(self._ask("parseQueryToJSON", sql))
         except EngineError as error:
             if "JSON" in error.text and error.code in (36, 48):
                 return None
             raise
+        return tree
 
     def canonical(self, sql: str) -> str:
         """See `guard.Parser`."""
@@ -153,6 +158,13 @@ class Handle:
         """Change a setting of this handle. The name must have been checked."""
         self.command(f"SET {name} = '{escape(value)}'")
 
+    def setting(self, name: str) -> str:
+        """A setting's present value."""
+        found = self.query(
+            "SELECT value FROM system.settings WHERE name = {name:String}", "RawBLOB", {"name": name}
+        )
+        return found.data.decode()
+
     def use(self, database: str) -> None:
         """Make a database the current one."""
         self.query("USE {name:Identifier}", "Null", {"name": escape(database)})
@@ -176,8 +188,8 @@ class Handle:
     def insert(self, sql: str, input_format: str, chunks: Callable[[], bytes]) -> Answer:
         """Insert what `chunks` returns until it returns b"". `sql` ends before FORMAT.
 
-        The data is never part of a statement's text: measured, 4% of random binary bodies then inserted a wrong
-        number of rows.
+        The data is never part of a statement's text: measured, 4% of random binary bodies then inserted a
+        wrong number of rows.
         """
         with _engine_errors():
             inserter = self._connection.send_insert(sql, input_format)
@@ -250,6 +262,11 @@ def escape(text: str) -> str:
     return re.sub(r"[\\'\n\t\r\0\b\f]", lambda found: _ESCAPES[found.group()], text)
 
 
+def quote(name: str) -> str:
+    """A name as an identifier, whatever is in it."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
 @contextlib.contextmanager
 def _engine_errors() -> Any:
     try:
@@ -263,10 +280,9 @@ def _chdb_connect() -> Callable[[str], Any]:
         from chdb import _chdb  # noqa: PLC0415 - an optional extra, 0.4 s to import
     except ImportError as error:
         raise StoreUnavailableError(
-            "the embedded store needs chdb: pip install 'egresslens[embedded]' (Linux x86-64 and arm64, macOS)"
+            "the embedded store needs chdb: pip install 'egresslens[embedded]' (Linux, macOS; no Windows)"
         ) from error
-    connect: Callable[[str], Any] = _chdb.connect
-    return connect
+    return _chdb.connect  # type: ignore[attr-defined,no-any-return] # a C++ module
 
 
 def _own(folder: Path) -> int:

@@ -23,6 +23,7 @@ SUPPORT_IS_DISABLED: Final = 344
 INTO_OUTFILE_NOT_ALLOWED: Final = 358
 SESSION_NOT_FOUND: Final = 372
 SESSION_IS_LOCKED: Final = 373
+INVALID_SESSION_TIMEOUT: Final = 374
 BAD_REQUEST_PARAMETER: Final = 408
 FUNCTION_NOT_ALLOWED: Final = 446
 SETTING_CONSTRAINT_VIOLATION: Final = 452
@@ -53,6 +54,7 @@ _NAMES: Final = {
     SUPPORT_IS_DISABLED: "SUPPORT_IS_DISABLED",
     SESSION_NOT_FOUND: "SESSION_NOT_FOUND",
     SESSION_IS_LOCKED: "SESSION_IS_LOCKED",
+    INVALID_SESSION_TIMEOUT: "INVALID_SESSION_TIMEOUT",
     SETTING_CONSTRAINT_VIOLATION: "SETTING_CONSTRAINT_VIOLATION",
     BAD_QUERY_PARAMETER: "BAD_QUERY_PARAMETER",
     ACCESS_DENIED: "ACCESS_DENIED",
@@ -112,7 +114,7 @@ _TAIL: Final = re.compile(r"( \(version [0-9.]+\))?\. \(([A-Z_0-9]+)\)\s*$")
 
 
 class StoreError(Exception):
-    """A refusal or an engine's error, as ClickHouse would say it. `text` is the whole body of the response."""
+    """A refusal or an engine's error, as ClickHouse would say it. `text` is the response's whole body."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)

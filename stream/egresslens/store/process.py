@@ -1,4 +1,4 @@
-"""The store as a child process, for the demo, tests and benches. Started by exec, never by fork: the engine has threads."""
+"""The store as a child process, for the demo and tests. By exec, never fork: the engine has threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A request as ClickHouse's HTTP interface reads it: who asks, which statement, settings, parameters, data."""
+"""A request as ClickHouse's HTTP interface reads it: statement, settings, parameters, data."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Final
 from egresslens.store import errors
 from egresslens.store.errors import StoreError
 
-# Parameters of the HTTP interface that are not settings of the engine. Those named second change only how ClickHouse's
-# own HTTP server buffers and reports; this one always answers as if the query had been waited for.
+# Parameters of the HTTP interface that are not settings of the engine. The second kind changes only how
+# ClickHouse's own HTTP server buffers and reports progress.
 _OURS: Final = frozenset(
-    "query user password database default_format query_id session_id session_timeout session_check close_session "
-    "enable_http_compression wait_end_of_query".split()
+    {"query", "user", "password", "database", "default_format", "query_id", "session_id", "session_timeout"}
+    | {"session_check", "close_session", "enable_http_compression", "wait_end_of_query"}
 )
 _WITHOUT_EFFECT: Final = frozenset(
-    "buffer_size client_protocol_version send_progress_in_http_headers http_headers_progress_interval_ms "
-    "cancel_http_readonly_queries_on_client_close http_zlib_compression_level stacktrace quota_key "
-    "http_write_exception_in_output_format http_wait_end_of_query".split()
+    {"buffer_size", "client_protocol_version", "send_progress_in_http_headers", "quota_key", "stacktrace"}
+    | {"http_headers_progress_interval_ms", "cancel_http_readonly_queries_on_client_close"}
+    | {"http_zlib_compression_level", "http_write_exception_in_output_format"}
 )
 _REFUSED: Final = {
     "compress": "ClickHouse's native block compression is not spoken here; use Accept-Encoding",
@@ -29,25 +29,6 @@ _REFUSED: Final = {
 _EXTERNAL: Final = re.compile(r"_(format|types|structure)$")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _QUERY_ID: Final = re.compile(r"[\w.:-]{1,128}")
-
-_IDENTIFIER: Final = r"""(?:[A-Za-z_][A-Za-z0-9_]*|`(?:[^`\\]|\\.|``)+`|"(?:[^"\\]|\\.|"")+")"""
-_BLANK: Final = r"(?:[ \t\r\n\f\v]|--[^\n]*\n|/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/)"
-_DOTTED: Final = rf"{_IDENTIFIER}(?:\.{_IDENTIFIER})*"
-# An insert with data. Only this plain form; everything else goes to the engine's parser and is judged there. What is
-# sent to the engine is put together again from the parts found here.
-_INSERT: Final = re.compile(
-    rf"""{_BLANK}*INSERT{_BLANK}+INTO{_BLANK}+(?:TABLE{_BLANK}+)?
-    (?P<table>{_IDENTIFIER}(?:\.{_IDENTIFIER})?){_BLANK}*
-    (?:\({_BLANK}*(?P<columns>{_DOTTED}(?:{_BLANK}*,{_BLANK}*{_DOTTED})*){_BLANK}*\))?{_BLANK}*
-    (?:SETTINGS{_BLANK}+(?P<settings>{_NAME.pattern}{_BLANK}*={_BLANK}*(?:-?[0-9.]+|'[^'\\]*')
-        (?:{_BLANK}*,{_BLANK}*{_NAME.pattern}{_BLANK}*={_BLANK}*(?:-?[0-9.]+|'[^'\\]*'))*){_BLANK}*)?
-    (?:FORMAT{_BLANK}+(?P<format>[A-Za-z0-9]+)(?:[ \t\f]*(?:\r?\n|$)|[ \t\f]+)|(?P<values>VALUES\b))""".replace(
-        "\n    ", ""
-    ).replace("    ", ""),
-    re.IGNORECASE,
-)
-_SETTING: Final = re.compile(rf"({_NAME.pattern}){_BLANK}*={_BLANK}*(?:'([^']*)'|(-?[0-9.]+))")
-_INSERT_WORD: Final = re.compile(rf"{_BLANK}*INSERT\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -70,9 +51,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Insert:
-    """An insert with data: the statement up to FORMAT, the format, and the data already read with the statement."""
+    """An insert with data: where to (unquoted names), the format, and the data read with the statement."""
 
-    statement: str
+    table: tuple[str, ...]
+    columns: tuple[str, ...]
     input_format: str
     settings: Mapping[str, str]
     data: bytes
@@ -119,29 +101,120 @@ def options(values: Mapping[str, str], headers: Mapping[str, str]) -> Options:
     )
 
 
-def is_insert(head: bytes) -> bool:
-    """Whether the text begins as an insert."""
-    return _INSERT_WORD.match(head[:65536].decode("latin-1")) is not None
-
-
 def insert(head: bytes) -> Insert | None:
-    """Read an insert with data; None if this is another statement (INSERT … SELECT among them).
+    """Read an insert with data: `INSERT INTO [TABLE] name [(columns)] [SETTINGS …] FORMAT name | VALUES`.
 
-    `head` is the beginning of statement and data, long enough to hold the whole statement.
+    None for every other text, INSERT … SELECT among them: the engine's parser and the guard judge those. What
+    runs is put together again from the names found here, so nothing else of the text reaches the engine.
+
+    Args:
+        head: the beginning of statement and data, long enough to hold the whole statement.
     """
-    # latin-1 keeps every byte in its place; identifiers are taken back to UTF-8 below.
-    found = _INSERT.match(head.decode("latin-1"))
-    if not found:
+    scan = _Scanner(head)
+    if not (scan.word("INSERT") and scan.word("INTO")):
         return None
-    columns = f" ({found['columns']})" if found["columns"] else ""
+    scan.word("TABLE")
+    table = scan.dotted()
+    columns = scan.columns()
+    settings = scan.settings()
+    input_format = scan.format()
+    if not 1 <= len(table) <= 2 or columns is None or settings is None or input_format is None:
+        return None
+    return Insert(
+        table=table,
+        columns=tuple(".".join(column) for column in columns),
+        input_format=input_format,
+        settings=settings,
+        data=head[scan.position :],
+    )
+
+
+class _Scanner:
+    """Reads the plain form of an insert, one piece after another; a piece that is not there moves nothing."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+        self.position = 0
+
+    def word(self, word: str) -> bool:
+        found = self._take(_WORD, skip_blank=True)
+        if found and found.decode().upper() == word:
+            return True
+        self.position -= len(found or b"")
+        return False
+
+    def dotted(self) -> tuple[str, ...]:
+        """`a`, `a.b`, with any quoting; empty if there is no name."""
+        parts: list[str] = []
+        while (part := self._take(_IDENTIFIER, skip_blank=not parts)) is not None:
+            parts.append(_unquoted(part))
+            if self._take(_DOT, skip_blank=False) is None:
+                return tuple(parts)
+        return ()
+
+    def columns(self) -> list[tuple[str, ...]] | None:
+        """The names in brackets; none if there are no brackets, None if there is something else in them."""
+        columns: list[tuple[str, ...]] = []
+        if self._take(_OPEN, skip_blank=True) is None:
+            return columns
+        while column := self.dotted():
+            columns.append(column)
+            if self._take(_COMMA, skip_blank=True) is None:
+                return columns if self._take(_CLOSE, skip_blank=True) else None
+        return None
+
+    def settings(self) -> dict[str, str] | None:
+        settings: dict[str, str] = {}
+        if not self.word("SETTINGS"):
+            return settings
+        while (found := self._take(_SETTING, skip_blank=True)) is not None:
+            name, _, value = found.decode(errors="replace").partition("=")
+            settings[name.strip()] = value.strip().strip("'")
+            if self._take(_COMMA, skip_blank=True) is None:
+                return settings
+        return None
+
+    def format(self) -> str | None:
+        """The format's name; the position is then where the data begins."""
+        if self.word("VALUES"):
+            return "Values"
+        if not self.word("FORMAT"):
+            return None
+        name = self._take(_WORD, skip_blank=True)
+        self._take(_END_OF_STATEMENT, skip_blank=False)
+        return name.decode() if name else None
+
+    def _take(self, pattern: re.Pattern[bytes], *, skip_blank: bool) -> bytes | None:
+        start = self.position
+        if skip_blank:
+            while blank := _BLANK.match(self._text, start):
+                start = blank.end()
+        found = pattern.match(self._text, start)
+        if not found:
+            return None
+        self.position = found.end()
+        return found.group()
+
+
+def _unquoted(name: bytes) -> str:
     try:
-        statement = f"INSERT INTO {found['table']}{columns}".encode("latin-1").decode()
+        text = name.decode()
     except UnicodeDecodeError:
         raise StoreError(errors.SYNTAX_ERROR, "the statement is not UTF-8") from None
-    settings = {name: text or number for name, text, number in _SETTING.findall(found["settings"] or "")}
-    return Insert(
-        statement=statement,
-        input_format=found["format"] or "Values",
-        settings=settings,
-        data=head[found.end() :],
-    )
+    if text[0] not in '`"':
+        return text
+    return re.sub(r"\\(.)", r"\1", text[1:-1].replace(text[0] * 2, text[0]), flags=re.DOTALL)
+
+
+_BLANK: Final = re.compile(rb"[ \t\r\n\f\v]+|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/")
+_WORD: Final = re.compile(rb"[A-Za-z][A-Za-z0-9]*(?![\w.])")
+_IDENTIFIER: Final = re.compile(
+    rb"""[A-Za-z_][A-Za-z0-9_]*|`(?:[^`\\]|\\.|``)+`|"(?:[^"\\]|\\.|"")+\"""", re.DOTALL
+)
+_DOT: Final = re.compile(rb"\.")
+_COMMA: Final = re.compile(rb",")
+_OPEN: Final = re.compile(rb"\(")
+_CLOSE: Final = re.compile(rb"\)")
+_SETTING: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*\s*=\s*(?:-?[0-9.]+|'[^'\\]*')")
+# After the format's name ClickHouse skips blanks and one end of line; what follows is data.
+_END_OF_STATEMENT: Final = re.compile(rb"[ \t\f]*(?:\r?\n)?")

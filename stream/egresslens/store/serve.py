@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from aiohttp import web
 
@@ -15,6 +18,7 @@ from egresslens.store.engine import Engine, Limits, StoreUnavailableError
 from egresslens.store.passwords import ACCOUNTS, load_or_create, password_file
 from egresslens.store.server import Server
 
+log = logging.getLogger(__name__)
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 # Requests under way get this long after SIGTERM; all of the shutdown takes less than 10 s.
 GRACE_S: Final = 5.0
@@ -39,23 +43,30 @@ def serve(
     limits = Limits()
     engine = Engine(folder, limits)
     try:
-        passwords = load_or_create(folder)
+        server = Server(engine, load_or_create(folder), _hosts(host, hosts), limits)
+        asyncio.run(_run(server, folder, Address(host, port), with_parent=with_parent, announce=announce))
     except OSError as error:
         engine.close()
-        raise StoreUnavailableError(str(error)) from error
-    allowed = LOOPBACK_NAMES | {name.lower() for name in hosts} | ({host.lower()} - {"0.0.0.0", "::"})  # noqa: S104
-    try:
-        asyncio.run(
-            _run(Server(engine, passwords, allowed, limits), folder, host, port, with_parent, announce)
-        )
-    except OSError as error:
-        engine.close()
-        raise StoreUnavailableError(f"cannot listen on {host}:{port}: {error}") from error
+        raise StoreUnavailableError(f"the store cannot use {folder} or {host}:{port}: {error}") from error
+    if server.working:
+        # A thread in the engine cannot be stopped, and closing the engine under it would crash. What has been
+        # acknowledged is on disk: a kill at any moment loses nothing of it.
+        log.warning("stopped with %d requests unanswered", server.working)
+        logging.shutdown()
+        os._exit(0)
+    server.close()
     engine.close()
 
 
+class Address(NamedTuple):
+    """Where to listen."""
+
+    host: str
+    port: int
+
+
 async def _run(
-    server: Server, folder: Path, host: str, port: int, with_parent: bool, announce: Callable[[str], object]
+    server: Server, folder: Path, address: Address, *, with_parent: bool, announce: Callable[[str], object]
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -68,14 +79,20 @@ async def _run(
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        announce(f"store listening on {_url(runner, host)}")
+        await web.TCPSite(runner, address.host, address.port).start()
+        announce(f"store listening on {_url(runner, address.host)}")
         for account in ACCOUNTS:
             announce(f"{account} password in {password_file(folder, account)}")
         await stop.wait()
     finally:
-        await runner.cleanup()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(runner.cleanup(), GRACE_S + 2)
+
+
+def _hosts(host: str, others: Iterable[str]) -> frozenset[str]:
+    """The names this server answers to. A wildcard address is none: no client can have meant it."""
+    wildcards = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound to
+    return LOOPBACK_NAMES | {name.lower() for name in others} | ({host.lower()} - wildcards)
 
 
 def _url(runner: web.AppRunner, host: str) -> str:
