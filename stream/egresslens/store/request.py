@@ -15,9 +15,10 @@ from egresslens.store.errors import StoreError
 _OURS: Final = frozenset(
     {"query", "user", "password", "database", "default_format", "query_id", "session_id", "session_timeout"}
     | {"session_check", "close_session", "enable_http_compression", "wait_end_of_query"}
+    | {"client_protocol_version"}
 )
 _WITHOUT_EFFECT: Final = frozenset(
-    {"buffer_size", "client_protocol_version", "send_progress_in_http_headers", "quota_key", "stacktrace"}
+    {"buffer_size", "send_progress_in_http_headers", "quota_key", "stacktrace"}
     | {"http_headers_progress_interval_ms", "cancel_http_readonly_queries_on_client_close"}
     | {"http_zlib_compression_level", "http_write_exception_in_output_format"}
 )
@@ -41,6 +42,7 @@ class Options:
     default_format: str
     settings: Mapping[str, str]
     parameters: Mapping[str, str]
+    protocol_version: int
     compress: bool
     wait: bool
     session_id: str
@@ -92,6 +94,7 @@ def options(values: Mapping[str, str], headers: Mapping[str, str]) -> Options:
         or "TabSeparated",
         settings=settings,
         parameters=parameters,
+        protocol_version=_number(values.get("client_protocol_version", "")),
         compress=values.get("enable_http_compression", "0") not in ("0", "false", ""),
         wait=values.get("wait_end_of_query", "0") not in ("0", "false", ""),
         session_id=values.get("session_id", ""),
@@ -99,6 +102,10 @@ def options(values: Mapping[str, str], headers: Mapping[str, str]) -> Options:
         session_check=values.get("session_check", "0") == "1",
         close_session=values.get("close_session", "0") == "1",
     )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
 
 
 def insert(head: bytes) -> Insert | None:

@@ -23,6 +23,7 @@ from egresslens.store import codecs, errors, request
 from egresslens.store.engine import Answer, Engine, Limits, Stream, quote
 from egresslens.store.errors import StoreError
 from egresslens.store.guard import Guard, Verdict, read_catalog
+from egresslens.store.hello import HELLO, hello
 from egresslens.store.passwords import Account, Passwords
 from egresslens.store.sessions import Sessions
 
@@ -63,11 +64,6 @@ CHUNK_BYTES: Final = 1024 * 1024
 WAIT_BYTES: Final = 16 * 1024 * 1024
 QUEUE_S: Final = 10.0
 
-# clickhouse-go asks for the revision and then expects the native protocol's blocks of that revision; those of
-# revision 0 are format Native's.
-GO_HELLO: Final = "SELECT displayName(), version(), revision(), timezone()"
-GO_ANSWER: Final = "SELECT displayName(), version(), toUInt32(0) AS `revision()`, timezone()"
-
 
 @dataclass(frozen=True)
 class Call:
@@ -98,9 +94,8 @@ class Server:
         self._limits = limits
         self._guard = Guard(engine, read_catalog(engine.rows))
         self._sessions = Sessions(engine, limits.sessions)
-        (self._display, self._timezone) = (
-            str(value) for value in engine.rows("SELECT displayName(), timezone()")[0]
-        )
+        about = engine.rows("SELECT displayName(), version(), timezone()")[0]
+        self._display, self._version, self._timezone = (str(value) for value in about)
         self._slots = {name: asyncio.Semaphore(limits.concurrent) for name in ("writer", "reader")}
         self._pool = ThreadPoolExecutor(max_workers=2 * limits.concurrent, thread_name_prefix="query")
         self._working = 0
@@ -247,8 +242,8 @@ class Server:
         if insert is not None:
             return self._insert(call, insert, source)
         sql = source.statement(head)
-        if sql.strip().removesuffix(";") == GO_HELLO:
-            sql = GO_ANSWER
+        if sql.strip() == HELLO:
+            return self._hello(call)
         verdict = self._guard.check(sql, call.account)
         if not verdict.reads and not call.may_write:
             raise StoreError(
@@ -257,6 +252,10 @@ class Server:
             )
         self._guard.check_identifiers(verdict.identifiers, call.options.parameters, call.account)
         return self._run(call, sql, verdict)
+
+    def _hello(self, call: Call) -> Reply:
+        data = hello(self._display, self._version, self._timezone, call.options.protocol_version)
+        return self._whole(call, Answer(data, result_rows=1), "Native")
 
     def _insert(self, call: Call, insert: request.Insert, source: _Source) -> Reply:
         if not call.may_write:
