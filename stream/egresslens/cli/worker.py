@@ -38,15 +38,22 @@ def command(file: Path | None, create: bool) -> None:
     asyncio.set_event_loop(loop)
     worker = Worker(settings)
     code = 0
-    level = logging.getLevelName(settings.log_level.upper())
     try:
-        worker.app.Worker(loglevel=level, loop=loop).execute_from_commandline()
+        _log(settings.log_level.upper())
+        worker.app.Worker(loop=loop, override_logging=False, quiet=True).execute_from_commandline()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     if code == 0 and worker.undelivered:
         click.echo(f"{worker.undelivered} batches are not stored; the next worker reads them again", err=True)
         code = EX_TEMPFAIL
     sys.exit(code)
+
+
+def _log(level: str) -> None:
+    """One line per event that an operator acts on; the engine's own chatter only when it warns."""
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
+    for name in ("aiokafka", "kafka", "faust", "mode", "asyncio", "clickhouse_connect"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def topics(settings: Settings) -> list[Topic]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import faust
 from faust.types import EventT
+from mode import Service
 
 from egresslens.clickhouse.retry import Failure, Recovery, Retry, log_outages
 from egresslens.kafka import client
@@ -52,7 +53,7 @@ class Worker:
             stop_timeout=_STOP_TIMEOUT_S,
         )
         self.app.agent(batch_topic(self.app, *settings.access_log_topics))(self._carry)
-        self.app.task(self._serve)
+        self.app.service(_surroundings(self))
         self.pipeline: Pipeline | None = None
         self._store: ClickHouseStore | None = None
         self._publisher: Publisher | None = None
@@ -147,7 +148,8 @@ class Worker:
             self.outages.discard("kafka")
         self.metrics.outage.labels("kafka").set(int(failing))
 
-    async def _serve(self) -> None:
+    async def serve(self) -> None:
+        """Serve health and metrics."""
         self._server = Server(self.settings.web_host, self.settings.web_port, self.condition, self.metrics)
         log.info("health and metrics on %s (/healthz /readyz /metrics)", await self._server.start())
 
@@ -171,6 +173,19 @@ class Worker:
             await self._publisher.stop()
         if self._store:
             await self._store.close()
+
+
+def _surroundings(worker: Worker) -> type[Service]:
+    """The service that starts and stops with the app what Faust does not know of."""
+
+    class Surroundings(Service):
+        async def on_start(self) -> None:
+            await worker.serve()
+
+        async def on_stop(self) -> None:
+            await worker.close()
+
+    return Surroundings
 
 
 def create_app(settings: Settings) -> BatchApp:

@@ -106,7 +106,7 @@ def _enriched(output: Output, partitions: int) -> dict[int, list[Record]]:
         .partition_by("to", as_dict=True)
         .items()
     ):
-        found[int(source)] = [(key, value, ()) for key, value in zip(rows["key"], rows["value"], strict=True)]
+        found[int(source)] = [(key, value, []) for key, value in zip(rows["key"], rows["value"], strict=True)]
     return found
 
 
@@ -114,7 +114,7 @@ def _windows(output: Output, partitions: int) -> dict[int, list[Record]]:
     found: dict[int, list[Record]] = defaultdict(list)
     values = output.windows_json.cast(pl.Binary)
     for key, value in zip(_keys(output.windows), values, strict=True):
-        found[partition_for(key, partitions)].append((key, value, ()))
+        found[partition_for(key, partitions)].append((key, value, []))
     return found
 
 
