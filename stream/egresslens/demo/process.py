@@ -6,8 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 # Kafka's own shutdown is the slowest; what has not ended by then is killed.
 _STOP_S: Final = 20.0
@@ -71,3 +72,45 @@ class Part:
         """The last lines of its output."""
         lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
         return "\n".join(f"  {line}" for line in lines) or "  (it said nothing)"
+
+
+class Watched(Protocol):
+    """Something that runs in processes of its own."""
+
+    def check(self) -> None:
+        """Raise PartError if one has died."""
+
+
+class _Running(Watched, AbstractContextManager["_Running"], Protocol):
+    """Watched while its context is entered."""
+
+
+_R = TypeVar("_R", bound=_Running)
+
+
+class Parts(ExitStack):
+    """Everything that runs: watched while it does, and stopped in reverse order at the end of the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watched: list[Watched] = []
+
+    def start(
+        self, name: str, argv: Sequence[str], log: Path, environ: Mapping[str, str] | None = None
+    ) -> Part:
+        """Start a process."""
+        part = Part(name, argv, log, environ)
+        self.callback(part.stop)
+        self._watched.append(part)
+        return part
+
+    def enter(self, running: _R) -> _R:
+        """Enter a context that is to be watched as well."""
+        self.enter_context(running)
+        self._watched.append(running)
+        return running
+
+    def check(self) -> None:
+        """Raise PartError if any part has died."""
+        for watched in self._watched:
+            watched.check()
