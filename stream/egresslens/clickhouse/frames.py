@@ -77,7 +77,7 @@ WINDOWS: Final = Table(
     pl.col("window_start").dt.truncate("1mo"),
     tuple(pl.col(name) for name in ("window_start", "topic", "partition", "stream_epoch")),
 )
-# Polars can only write lists of nullable structs, which ClickHouse does not take for a Map: a few rows, so JSON.
+# Polars only writes lists of nullable structs, and ClickHouse takes none for a Map: a few rows, so JSON.
 PROGRESSES: Final = Table("raw_progress", PROGRESS, None, (), "JSONEachRow")
 DEAD_LETTERS: Final = Table(
     "raw_dead_letters", DEAD_LETTER, pl.col("kafka_timestamp").dt.truncate("1mo"), _IDENTITY_ORDER
