@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from egresslens.outcome import Reject
-from egresslens.parse import layouts, objects, odd
+from egresslens.parse import envelopes, layouts, objects, odd, prefixes
+from egresslens.parse.seats import Seats
 from egresslens.parse.stage import FILTERED, LINES, RECORDS, REJECTS, Stage, gather, rejected
 from egresslens.parse.values import typed
 from egresslens.rules import Rules
@@ -39,22 +40,24 @@ class Parsed:
 
 def parse(values: Sequence[bytes | None], rules: Rules) -> Parsed:
     """Read messages. `message` in the result is the index into `values`; nothing is raised for any bytes."""
-    stage = _admit(values, rules)
+    seats = Seats(rules.max_records_per_message)
+    stage = _admit(values, rules, seats)
     todo = gather(stage.lines, LINES)
     for _ in range(MAX_NESTING):
         if todo.is_empty():
             break
-        step = _step(todo, rules)
+        todo, apart = envelopes.split(todo, rules, seats)
+        step = apart + _step(todo, rules)
         stage += Stage(step.records, step.rejects, step.filtered)
         todo = gather(step.lines, LINES)
-    stage += rejected(todo, Reject.BAD_ENVELOPE)
+    stage = seats.refuse(stage + rejected(todo, Reject.BAD_ENVELOPE))
     return Parsed(
         gather(stage.records, RECORDS), gather(stage.rejects, REJECTS), gather(stage.filtered, FILTERED)
     )
 
 
-def _admit(values: Sequence[bytes | None], rules: Rules) -> Stage:
-    """Make text of messages; reject the empty and the too large."""
+def _admit(values: Sequence[bytes | None], rules: Rules, seats: Seats) -> Stage:
+    """Make text of messages, and lines of OpenTelemetry's; reject the empty and the too large."""
     raw = pl.Series("text", values, dtype=pl.Binary)
     frame = pl.DataFrame([raw]).with_row_index("message").with_columns(pl.lit(0, pl.Int32).alias("seq"))
     size = pl.col("text").bin.size()
@@ -64,6 +67,8 @@ def _admit(values: Sequence[bytes | None], rules: Rules) -> Stage:
         stage += rejected(frame.filter(large), Reject.TOO_LARGE)
         stage += rejected(frame.filter(pl.col("text").is_null()), Reject.EMPTY)
         frame = frame.filter(~large)
+    frame, parts = envelopes.admit(frame)
+    taken, apart = seats.take(parts)
     try:
         text = frame["text"].cast(pl.String)
     except pl.exceptions.ComputeError:
@@ -76,19 +81,24 @@ def _admit(values: Sequence[bytes | None], rules: Rules) -> Stage:
         frame = frame.filter(~blank)
     missing = {name: dtype for name, dtype in LINES.items() if name not in frame.columns}
     lines = frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in missing.items())
-    return stage + Stage(lines=[lines.select(list(LINES))])
+    return stage + apart + Stage(lines=[lines.select(list(LINES)), taken])
 
 
 def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines once: objects by their keys, text by its layout, the rest one by one."""
-    braced = lines["text"].str.starts_with("{")
     stage = Stage()
+    lines = prefixes.runtime(lines)
+    braced = lines["text"].str.starts_with("{")
     if braced.any():
         stage += objects.step(lines.filter(braced), rules)
         lines = lines.filter(~braced)
+    # Every layout begins with the time in brackets.
+    bracketed = lines["text"].str.starts_with("[")
+    odd_lines, lines = lines.filter(~bracketed), lines.filter(bracketed)
     for layout in layouts.LAYOUTS:
         if lines.is_empty():
-            return stage
+            break
         rows, lines = layouts.read(lines, layout)
         stage += typed(rows, rules)
-    return stage + (odd.step(lines, rules) if lines.height else Stage())
+    odd_lines = pl.concat([odd_lines, lines])
+    return stage + (odd.step(odd_lines, rules) if odd_lines.height else Stage())

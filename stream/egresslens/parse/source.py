@@ -20,12 +20,14 @@ from typing import Any, Final, NamedTuple
 import orjson
 import polars as pl
 
+from egresslens.parse.jsontext import escape_controls
+
 # Names of Kubernetes objects have at most 253 characters; what is longer is no name.
 MAX_NAME: Final = 253
 
 # Pods differ in their metadata, lines of one pod do not. Longer texts are read again each time.
 CACHED_TEXTS: Final = 16_384
-CACHED_TEXT_CHARS: Final = 8_192
+CACHED_TEXT_CHARS: Final = 4_096
 
 PROXY_CONTAINER: Final = "istio-proxy"
 
@@ -478,41 +480,42 @@ def from_node_id(text: str) -> Source:
 
 
 # Keys that operators give in JSON formats and OpenTelemetry labels to what a proxy knows of its own pod
-# (%ENVIRONMENT(POD_NAME)%, %CEL(xds.node.metadata['WORKLOAD_NAME'])%, …), by the field they tell.
+# (%ENVIRONMENT(POD_NAME)%, %CEL(xds.node.metadata['WORKLOAD_NAME'])%, …), and how to read each, in order.
 FLAT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "cluster": ("source_cluster", "cluster_id", "ISTIO_META_CLUSTER_ID"),
     "namespace": ("source_namespace", "namespace", "pod_namespace", "POD_NAMESPACE"),
     "workload": ("source_workload", "workload", "workload_name", "ISTIO_META_WORKLOAD_NAME"),
     "pod": ("source_pod", "pod_name", "pod", "POD_NAME"),
-    "region": ("source_region", "region"),
-    "zone": ("source_zone", "zone"),
-    "spiffe": ("source_principal", "downstream_local_uri_san"),
-    "node": ("node_id",),
+    "region": ("source_region",),
+    "zone": ("source_zone",),
+    "spiffe": ("source_principal",),
+}
+# JSON text with one of FLAT_KEYS holds one of these.
+FLAT_MARKS: Final[tuple[str, ...]] = (
+    '"pod', '"POD_', '"namespace"', '"workload', '"cluster_id"', '"source_', '"ISTIO_META_',
+)  # fmt: skip
+FLAT_READERS: Final[dict[str, Read]] = {
+    "cluster": lambda text: Source(cluster=name(text)),
+    "namespace": lambda text: Source(namespace=name(text)),
+    "workload": lambda text: Source(workload=(workload := name(text)), role=role_of({}, workload)),
+    "pod": lambda text: from_pod(name(text), None, {}),
+    "region": lambda text: Source(region=name(text)),
+    "zone": lambda text: Source(zone=name(text)),
+    "spiffe": from_spiffe,
 }
 
 
 def from_flat(values: Mapping[str, object]) -> Source:
     """Read the identity a record's own fields tell, under any of FLAT_KEYS."""
-    found: dict[str, str | None] = {
-        field: next((text for key in keys if (text := name(values.get(key)))), None)
-        for field, keys in FLAT_KEYS.items()
-    }
-    spiffe, node = found.pop("spiffe"), found.pop("node")
-    pod = found["pod"]
-    if found["workload"] is None and pod is not None:
-        found["workload"] = strip_pod(pod)
-    source = Source(**found)._replace(role=role_of({}, found["workload"]))
-    return source.over(from_node_id(node or "")).over(from_spiffe(spiffe or ""))
+    source = UNKNOWN
+    for field, keys in FLAT_KEYS.items():
+        found = next((text for key in keys if isinstance(text := values.get(key), str) and name(text)), None)
+        if found is not None:
+            source = source.over(FLAT_READERS[field](found))
+    return source
 
 
 # --- JSON ---------------------------------------------------------------------------------------------------
-
-_CONTROL = re.compile(r"[\x00-\x1f]")
-
-
-def escape_controls(text: str) -> str:
-    """Escape control characters, which Polars leaves as they are when it writes a nested value as JSON."""
-    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -1,0 +1,30 @@
+"""JSON as text: what every reader of JSON here must agree on before a parser sees it."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_CONTROL: Final = re.compile(r"[\x00-\x1f]")
+
+
+def has_lone_surrogate(text: str) -> bool:
+    r"""Whether JSON text holds half of a surrogate pair, such as `\ud800` alone."""
+    high_at = -1
+    for escape in _ESCAPE.finditer(text):
+        code = int(escape[1], 16) if escape[1] else 0
+        if 0xDC00 <= code <= 0xDFFF:
+            if high_at != escape.start():
+                return True
+            high_at = -1
+            continue
+        if high_at >= 0:
+            return True
+        high_at = escape.end() if 0xD800 <= code <= 0xDBFF else -1
+    return high_at >= 0
+
+
+def escape_controls(text: str) -> str:
+    """Escape control characters, which Polars leaves as they are when it writes a nested value as JSON."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
