@@ -21,6 +21,14 @@ $(STAMP): pyproject.toml requirements/dev.txt
 .PHONY: venv
 venv: $(STAMP) ## Put everything into .venv (.venv/bin/egresslens is the command)
 
+.PHONY: samples
+samples: venv ## Hold every real sample line against its truth: a table by format
+	$(BIN)/python tests/samples_truth.py $(FILE)
+
+.PHONY: schemas
+schemas: venv ## Write schemas/topics/ anew from the models
+	$(BIN)/python -m egresslens.messages schemas/topics
+
 .PHONY: lock
 lock: venv ## Renew the locked versions in requirements/dev.txt
 	sed '/^-e/d' requirements/dev.in > build-dev.in
