@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from egresslens import settings
 from egresslens.kafka.broker import Broker, embedded_broker, missing
 from egresslens.kafka.topics import Topic, create_topics

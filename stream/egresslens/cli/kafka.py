@@ -30,7 +30,8 @@ def command(folder: Path | None, port: int) -> None:
     Needs Java 17+, and Maven the first time, to fetch Kafka's jars. It listens on loopback alone.
     """
     folder = folder or load().data_dir / "kafka"
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    # A shell starts background jobs with SIGINT ignored, which would leave no way to say Ctrl-C to them.
+    for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, _interrupt)
     try:
         with embedded_broker(folder, port) as broker:

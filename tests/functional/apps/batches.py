@@ -1,8 +1,9 @@
 """A worker whose sink is the test: it prints what it gets and acks what it is told to.
 
-Run with one JSON argument (the options below); speaks JSON lines. It prints `assigned`, `batch` (with a number),
-`gap`, `draining` and `acked`; it reads `{"ack": [number, ...]}`, `{"auto": true}` (ack everything by itself from
-now on) and `{"progress": true}`. A record that says `poison` makes the agent raise, unless `antidote` is set.
+Run with one JSON argument (the options below); speaks JSON lines. It prints `assigned`, `batch` (with a
+number), `gap`, `draining` and `acked`; it reads `{"ack": [number, ...]}`, `{"auto": true}` (ack everything by
+itself from now on) and `{"progress": true}`. A record that says `poison` makes the agent raise, unless
+`antidote` is set.
 """
 
 import asyncio
@@ -21,7 +22,8 @@ state = {"auto": OPTIONS.get("auto", False), "number": 0, "room": asyncio.Event(
 
 
 def say(what, **values):
-    print(json.dumps({"what": what, **values}), flush=True)
+    sys.stdout.write(json.dumps({"what": what, **values}) + "\n")
+    sys.stdout.flush()
 
 
 def on_assigned(generation, partitions):

@@ -91,6 +91,8 @@ def create_app(
     return BatchApp(
         group,
         transport_options=options,
+        # Faust lets variables such as BROKER_URL win over what it is told here.
+        env={},
         broker=";".join(f"kafka://{broker}" for broker in brokers),
         broker_credentials=credentials,
         broker_session_timeout=session_timeout,
