@@ -128,6 +128,12 @@ WRITES: Final = _names(
 EXPLAINS: Final = frozenset(
     {"EXPLAIN", "EXPLAIN AST", "EXPLAIN SYNTAX", "EXPLAIN QUERY TREE", "EXPLAIN PIPELINE", "EXPLAIN ESTIMATE"}
 )
+EXPLAIN_OPTIONS: Final = _names(
+    """
+    actions compact description dump_ast dump_passes dump_tree graph header indexes json keep_logical_steps
+    oneline optimize passes pretty projections query_tree_passes run_passes run_query_tree_passes sorting
+    """
+)
 ALTER_COMMANDS: Final = _names(
     """
     ADD_COLUMN DROP_COLUMN MODIFY_COLUMN COMMENT_COLUMN RENAME_COLUMN MATERIALIZE_COLUMN MODIFY_ORDER_BY

@@ -118,17 +118,16 @@ class Guard:
         canonical = self._parser.canonical(sql)
         named = _FORMAT.search(canonical)
         output_format = named.group(1) if named else None
-        # The tree should show every call; a kind of node it leaves out must not become a hole.
-        self._check_calls(canonical)
+        self._check_text(canonical)
         if tree is None:
             return self._decide_without_tree(canonical, output_format, account)
         kind = str(tree.get("type"))
         if kind == "SetQuery":
             return self._decide_set(tree)
         reads = kind in allowed.READS
-        if reads:
-            _check_explain(tree)
-        else:
+        if kind == "ExplainQuery":
+            tree = _without_options(tree)
+        if not reads:
             _check_write(kind, tree, account)
         return Verdict(
             reads=reads,
@@ -181,8 +180,6 @@ class Guard:
                 self._check_set_query(node, of_table=of_table)
             elif kind == "QueryParameter" and node.get("param_type") == "Identifier":
                 identifiers.append(str(node["name"]))
-            if node.get("out_file"):
-                raise StoreError(errors.INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
         return tuple(identifiers)
 
     def _check_identifier(self, key: str, node: Node, account: Account) -> None:
@@ -219,8 +216,12 @@ class Guard:
             for suffix in self._catalog.combinators
         )
 
-    def _check_calls(self, canonical: str) -> None:
-        for found in _CALL.finditer(_STRING.sub("''", canonical)):
+    def _check_text(self, canonical: str) -> None:
+        """Look for the worst in the text as well: what the tree leaves out must not become a hole."""
+        text = _STRING.sub("''", canonical)
+        if _OUTFILE.search(text):
+            raise StoreError(errors.INTO_OUTFILE_NOT_ALLOWED, "INTO OUTFILE is not allowed")
+        for found in _CALL.finditer(text):
             name = (found.group(1) or found.group(2)).lower()
             if name == "input":
                 _check_table_function(name, {})
@@ -231,6 +232,7 @@ class Guard:
 _REMEMBERED_TEXT: Final = 16 * 1024
 _STRING: Final = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
 _CALL: Final = re.compile(r"(?:`((?:[^`\\]|\\.)+)`|\b([A-Za-z_]\w*)) ?\(")
+_OUTFILE: Final = re.compile(r"\bINTO OUTFILE\b")
 _FORMAT: Final = re.compile(r"^FORMAT (\w+)$", re.MULTILINE)
 _EXPRESSION_WORDS: Final = re.compile(r"\b(default|alias|materialized|ephemeral|ttl)\b", re.IGNORECASE)
 _SYSTEM_TABLE: Final = re.compile(r"\bsystem`?\.`?(\w+)", re.IGNORECASE)
@@ -286,13 +288,16 @@ def _nodes(node: Any, key: str, *, of_table: bool) -> Iterator[tuple[str, Node, 
                 yield from _nodes(child, key if name == "children" else name, of_table=inside)
 
 
-def _check_explain(tree: Node) -> None:
-    if tree.get("type") != "ExplainQuery":
-        return
+def _without_options(tree: Node) -> Node:
+    """An EXPLAIN that may run, without its own options, which look like settings."""
     if tree.get("kind") not in allowed.EXPLAINS:
         raise _denied(f"{tree.get('kind')} is not for this store")
     if tree.get("query", {}).get("type") not in allowed.READS:
         raise _denied("EXPLAIN takes a SELECT here")
+    for option in tree.get("settings", {}).get("changes", ()):
+        if option.get("name") not in allowed.EXPLAIN_OPTIONS:
+            raise StoreError(errors.UNKNOWN_SETTING, f"Unknown option '{option.get('name')}' of EXPLAIN")
+    return {key: value for key, value in tree.items() if key != "settings"}
 
 
 def _check_write(kind: str, tree: Node, account: Account) -> None:
