@@ -22,6 +22,7 @@ import polars as pl
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse import otlp, source
 from egresslens.parse.jsontext import has_lone_surrogate
+from egresslens.parse.ndjson import KEY
 from egresslens.parse.otlp import RECORD_KEYS, Part, nanos_ms
 from egresslens.parse.seats import FATE, PARTS, Seats
 from egresslens.parse.stage import ENVELOPE, LINES, PLACE, Stage, filtered, rejected
@@ -106,9 +107,6 @@ COMMON_KEYS: Final[tuple[str, ...]] = (
     "cloud",
     "cluster",
 )
-
-# JSON columns carry this prefix (`objects.KEY`).
-_KEY: Final = "$."
 
 # --- several records in one message -------------------------------------------------------------------------
 
@@ -384,14 +382,14 @@ def unwrap_common(rows: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
     Returns:
         (LINES of the rows that need a look at all keys, the others as a Stage; its `lines` are the payloads)
     """
-    rows = rows.with_columns(pl.coalesce(_log_line(rows), f"{_KEY}message").alias("payload"))
+    rows = rows.with_columns(pl.coalesce(_log_line(rows), f"{KEY}message").alias("payload"))
     fits = rows.select(
-        pl.col(f"{_KEY}kubernetes").str.starts_with("{").fill_null(value=False)
-        & pl.col(f"{_KEY}level").is_null()
+        pl.col(f"{KEY}kubernetes").str.starts_with("{").fill_null(value=False)
+        & pl.col(f"{KEY}level").is_null()
         & _filled(pl.col("payload"))
     ).to_series()
-    left = rows.filter(~fits).select(list(LINES))
-    return left, _lines(_proxied(rows.filter(fits)))
+    left = rows.select(list(LINES)).filter(~fits)
+    return left, _lines(_proxied(rows if fits.all() else rows.filter(fits)))
 
 
 def unwrap(rows: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, Stage]:
@@ -407,7 +405,7 @@ def unwrap(rows: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, Stage]:
     if rows.is_empty():
         return rows, Stage()
     rows, stage = _proxied(rows)
-    present = {key: pl.col(_KEY + key).is_not_null() for key in (*RECORD_KEYS, *MARKS, *STRUCTURED, "level")}
+    present = {key: pl.col(KEY + key).is_not_null() for key in (*RECORD_KEYS, *MARKS, *STRUCTURED, "level")}
     rows = rows.with_columns(
         log_line=_log_line(rows),
         is_record=pl.any_horizontal(present[key] for key in sorted(RECORD_KEYS)),
@@ -422,14 +420,20 @@ def unwrap(rows: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, Stage]:
     return _told(pl.concat([records, records_too])), stage + searched
 
 
+def beside(rows: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
+    """Lines whose keys a shipper put beside its own: (LINES with what COMMON_KEYS tell, filtered)."""
+    rows, stage = _proxied(rows)
+    return rows.with_columns(_time(rows)).select(list(LINES)), stage
+
+
 def _filled(column: pl.Expr) -> pl.Expr:
     return column.str.contains(r"\S").fill_null(value=False)
 
 
 def _log_line(rows: pl.DataFrame) -> pl.Expr:
     """`log` where it is the line, rather than Filebeat's object about the file."""
-    log = pl.col(f"{_KEY}log")
-    if rows[f"{_KEY}log"].str.starts_with("{").any():
+    log = pl.col(f"{KEY}log")
+    if rows[f"{KEY}log"].str.starts_with("{").any():
         was_object = log.str.starts_with("{") & pl.col("text").str.contains(r'"log"\s*:\s*\{')
         log = pl.when(~was_object).then(log)
     return pl.when(_filled(log)).then(log)
@@ -441,9 +445,9 @@ def _payload(rows: pl.DataFrame) -> pl.Expr:
     A structured log line's `message` is its own words; only `log` can be the whole of it.
     """
     candidates = [
-        pl.when(_filled(pl.col(_KEY + key))).then(_KEY + key)
+        pl.when(_filled(pl.col(KEY + key))).then(KEY + key)
         for key in PAYLOADS[1:]
-        if rows[_KEY + key].null_count() < rows.height
+        if rows[KEY + key].null_count() < rows.height
     ]
     return pl.coalesce("log_line", pl.when(~pl.col("structured")).then(pl.coalesce(*candidates, None)))
 
@@ -463,7 +467,7 @@ def _unknown(rows: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, Stage]:
         return rows, Stage()
     rows = rows.with_columns(
         payload=pl.Series([_within(text) for text in rows["text"]], dtype=pl.String),
-        blank=pl.any_horizontal(pl.col(_KEY + key).is_not_null() for key in PAYLOADS),
+        blank=pl.any_horizontal(pl.col(KEY + key).is_not_null() for key in PAYLOADS),
     )
     deep = pl.col("payload").is_not_null()
     stage = _lines((rows.filter(deep), Stage()))
@@ -478,9 +482,9 @@ def _unknown(rows: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, Stage]:
 
 def _payload_key() -> pl.Expr:
     """The key under which this kind of envelope should hold its line."""
-    google = pl.col(f"{_KEY}logName").is_not_null()
+    google = pl.col(f"{KEY}logName").is_not_null()
     beats = pl.any_horizontal(
-        pl.col(_KEY + key).is_not_null() for key in ("@metadata", "@version", "source_type")
+        pl.col(KEY + key).is_not_null() for key in ("@metadata", "@version", "source_type")
     )
     return (
         pl.when(google)
@@ -519,11 +523,11 @@ def _told(rows: pl.DataFrame) -> pl.DataFrame:
         rows = rows.with_columns(_over([known, *frames], rows.height).drop("container"))
     marked = pl.col("marked")
     # Keys that mean one thing in a record and another beside it.
-    foreign = [name for name in ("host", "timestamp") if _KEY + name in rows.columns]
+    foreign = [name for name in ("host", "timestamp") if KEY + name in rows.columns]
     return rows.with_columns(
         _time(rows),
         *(
-            pl.when(~marked & ~pl.col(_KEY + name).str.starts_with("{")).then(_KEY + name).alias(_KEY + name)
+            pl.when(~marked & ~pl.col(KEY + name).str.starts_with("{")).then(KEY + name).alias(KEY + name)
             for name in foreign
         ),
     ).drop("log_line", "is_record", "marked", "structured", "payload")
@@ -531,7 +535,7 @@ def _told(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _flat(rows: pl.DataFrame) -> list[pl.DataFrame]:
     columns = {
-        field: [_KEY + key for key in keys if rows[_KEY + key].null_count() < rows.height]
+        field: [KEY + key for key in keys if rows[KEY + key].null_count() < rows.height]
         for field, keys in source.FLAT_KEYS.items()
     }
     told = rows.select(
@@ -558,14 +562,14 @@ def _proxied(rows: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
     """Rows with ENVELOPE's columns filled; those of other containers than istio-proxy are filtered."""
     given = set(rows.columns)
     frames = [
-        source.resolve(rows[_KEY + key], read)
+        source.resolve(rows[KEY + key], read)
         for key, read in READERS
-        if _KEY + key in given and rows[_KEY + key].null_count() < rows.height
+        if KEY + key in given and rows[KEY + key].null_count() < rows.height
     ]
     pod = _over(frames, rows.height)["source_pod"]
     if pod.null_count():
         unplaced = rows.select(
-            pl.when(pod.is_null()).then(_KEY + key).alias(key) for key, _ in PLACES if _KEY + key in given
+            pl.when(pod.is_null()).then(KEY + key).alias(key) for key, _ in PLACES if KEY + key in given
         )
         frames += [
             source.resolve(unplaced[key], read)
@@ -578,7 +582,7 @@ def _proxied(rows: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
     rows = rows.with_columns(_over([*frames, outer], rows.height))
     other = (pl.col("container") != source.PROXY_CONTAINER).fill_null(value=False)
     stage = filtered(rows.filter(other), Filtered.OTHER_CONTAINER)
-    return rows.filter(~other).drop("container"), stage
+    return (rows.filter(~other) if stage.filtered else rows).drop("container"), stage
 
 
 def _over(frames: Sequence[pl.DataFrame], height: int) -> pl.DataFrame:
@@ -596,7 +600,7 @@ def _over(frames: Sequence[pl.DataFrame], height: int) -> pl.DataFrame:
 
 def _time(rows: pl.DataFrame) -> pl.Expr:
     """When the envelope was made, else what an outer one said."""
-    given = [_KEY + key for key in TIMES if _KEY + key in rows.columns]
+    given = [KEY + key for key in TIMES if KEY + key in rows.columns]
     texts = rows.select(pl.coalesce(given)).to_series()
     return pl.coalesce(pl.lit(times(texts)), "envelope_time").alias("envelope_time")
 
