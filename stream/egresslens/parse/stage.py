@@ -35,6 +35,8 @@ RECORDS: Final[dict[str, pl.DataType]] = {
     **PLACE,
     "envelope_time": TIMESTAMP,
     "source_role": pl.String(),
+    # `inbound` or `outbound`, where the proxy says so itself (ztunnel) instead of naming a cluster.
+    "direction": pl.String(),
     **PARSED,
 }
 REJECTS: Final[dict[str, pl.DataType]] = {**PLACE, "reason": pl.String(), "field": pl.String()}
