@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from egresslens.outcome import Reject
-from egresslens.parse import envelopes, layouts, objects, odd, prefixes
+from egresslens.parse import envelopes, layouts, objects, odd, prefixes, template
 from egresslens.parse.seats import Seats
 from egresslens.parse.stage import FILTERED, LINES, RECORDS, REJECTS, Stage, gather, rejected
 from egresslens.parse.values import typed
@@ -86,8 +86,7 @@ def _admit(values: Sequence[bytes | None], rules: Rules, seats: Seats) -> Stage:
 
 def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines once: objects by their keys, text by its layout, the rest one by one."""
-    stage = Stage()
-    lines = prefixes.runtime(lines)
+    stage, lines = template.read_texts(prefixes.runtime(lines), rules)
     braced = lines["text"].str.starts_with("{")
     if braced.any():
         stage += objects.step(lines.filter(braced), rules)

@@ -24,6 +24,9 @@ class Damage(str, Enum):
     """The line begins in the middle; what stood there is null."""
     FORGED_FIELDS = "forged_fields"
     """A header holds quotes and what looks like the log's own fields; it was read as a header."""
+    AMBIGUOUS = "ambiguous"
+    """A value holds what a custom format prints around it, so that the line can be read in several ways; the
+    reading that ends that value first was taken."""
     BROKEN_JSON = "broken_json"
     """Quotes inside values broke the JSON; the values were found by their keys."""
     REPEATED_KEYS = "repeated_keys"

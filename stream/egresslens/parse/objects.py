@@ -1,20 +1,15 @@
-"""JSON objects: Istio's JSON access log, its relatives' keys, and the reading of a batch of objects at once.
-
-Polars alone decides what is valid JSON and what its values are: orjson takes the last of two equal keys and
-Polars the first, so values of one parser never mix with the other's. orjson only points at suspects, to find
-the bad lines of a batch quickly.
-"""
+"""JSON objects: Istio's JSON access log, its relatives' keys, and what is no access log."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import orjson
 import polars as pl
 
 from egresslens.outcome import Reject
-from egresslens.parse import envelopes, source
+from egresslens.parse import envelopes, source, template
 from egresslens.parse.jsontext import has_lone_surrogate
+from egresslens.parse.ndjson import KEY, read, texts
 from egresslens.parse.stage import Stage, rejected
 from egresslens.parse.values import typed
 from egresslens.rules import Rules
@@ -56,55 +51,48 @@ ALL_KEYS: Final[tuple[str, ...]] = tuple(
     dict.fromkeys([*(key for keys in FIELD_KEYS.values() for key in keys), *envelopes.KEYS])
 )
 
-# JSON columns carry this prefix, since an envelope's key may be `message` like a column of ours.
-KEY: Final = "$."
-
-# Lines are read this many at a time: large enough for the fixed cost of a reading (0.3 ms), small enough that
-# the first reading that fails is cheap.
-_CHUNK: Final = 4_096
-# What no JSON object begins with.
-_OBJECT_START: Final = r'^\{\s*["}]'
-# An object without nested values: whoever is like this is no suspect. A regular expression of Rust's, linear.
-_STRING: Final = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*"'
-_FLAT: Final = rf"^\{{(?:\s*{_STRING}\s*:\s*(?:{_STRING}|-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)\s*(?:,|\}}$))+$"
-_NOTHING: Final = pl.Struct({"\0": pl.String()})
-
-
 def step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines that begin with `{`: records, envelopes (whose payloads come back as lines), or rejects."""
     lines, stage = _sound(lines)
+    custom, lines = template.read_objects(lines, rules)
+    stage += custom
     text = pl.col("text")
     # Istio's own JSON needs 24 columns, a common envelope 10; the many keys of others cost twice as much.
-    own = text.str.contains('"upstream_cluster":', literal=True)
-    wrapped = text.str.contains('"kubernetes":', literal=True)
-    kinds = lines.select(
-        plain=own
-        & ~wrapped
-        & text.str.contains('"authority":', literal=True)
-        & text.str.contains('"user_agent":', literal=True)
-        & ~pl.any_horizontal(text.str.contains(mark, literal=True) for mark in source.FLAT_MARKS),
-        common=wrapped & ~own,
-    )
-    others = [lines.filter(~kinds["plain"] & ~kinds["common"])]
-    if (chosen := lines.filter(kinds["plain"])).height:
-        rows, bad = read(chosen, ISTIO_KEYS)
+    own = lines["text"].str.contains('"upstream_cluster":', literal=True)
+    wrapped = lines["text"].str.contains('"kubernetes":', literal=True)
+    common = _where(lines, wrapped & ~own)
+    plain = _where(lines, own & ~wrapped)
+    others = [_where(lines, own == wrapped)]
+    if plain.height:
+        istio = plain.select(
+            text.str.contains('"authority":', literal=True)
+            & text.str.contains('"user_agent":', literal=True)
+            & ~pl.any_horizontal(text.str.contains(mark, literal=True) for mark in source.FLAT_MARKS)
+        ).to_series()
+        others.append(_where(plain, ~istio))
+        rows, bad = read(_where(plain, istio), texts(ISTIO_KEYS))
         stage += rejected(bad, Reject.INVALID_JSON)
         # The keys may stand in an object inside.
         empty = rows.select(pl.all_horizontal(pl.col(KEY + key).is_null() for key in ISTIO_KEYS)).to_series()
-        others.append(rows.filter(empty).select(lines.columns))
-        stage += typed(fields(rows.filter(~empty)), rules)
-    if (chosen := lines.filter(kinds["common"])).height:
-        rows, bad = read(chosen, envelopes.COMMON_KEYS)
+        others.append(_where(rows, empty).select(lines.columns))
+        stage += typed(fields(_where(rows, ~empty)), rules)
+    if common.height:
+        rows, bad = read(common, texts(envelopes.COMMON_KEYS))
         stage += rejected(bad, Reject.INVALID_JSON)
         left, unwrapped = envelopes.unwrap_common(rows)
         stage += unwrapped
         others.append(left)
     if (chosen := pl.concat(others)).height:
-        rows, bad = read(chosen, ALL_KEYS)
+        rows, bad = read(chosen, texts(ALL_KEYS))
         stage += rejected(bad, Reject.INVALID_JSON)
         rows, unwrapped = envelopes.unwrap(rows, rules)
         stage += unwrapped + typed(fields(rows), rules)
     return stage
+
+
+def _where(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
+    """The chosen rows; all of them, mostly, and then nothing is copied."""
+    return rows if chosen.all() else rows.filter(chosen)
 
 
 def _sound(lines: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
@@ -123,97 +111,6 @@ def _sound(lines: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
         stage += rejected(lines.filter(lone), Reject.LONE_SURROGATE)
         lines = lines.filter(~lone)
     return lines, stage
-
-
-def read(lines: pl.DataFrame, keys: tuple[str, ...]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Read one JSON object per row.
-
-    Args:
-        lines: LINES; each `text` on one line, beginning with `{`.
-        keys: top-level keys to read. Values come as text; nested ones as JSON text.
-
-    Returns:
-        (rows: PLACE, ENVELOPE, `text` and one `$.key` String column per key; lines that are no JSON object)
-    """
-    schema = {key: pl.String() for key in keys}
-    bad = lines.clear()
-    if not (objects := lines["text"].str.contains(_OBJECT_START)).all():
-        lines, bad = lines.filter(objects), lines.filter(~objects)
-    rows: list[pl.DataFrame] = []
-    bads = [bad]
-    wary = False
-    for start in range(0, lines.height, _CHUNK):
-        chunk = lines[start : start + _CHUNK]
-        # One bad line makes the whole reading fail. Where it did, there will be more: look first from then on.
-        table = None if wary else _read(chunk["text"], schema)
-        if table is None:
-            valid = _valid(chunk["text"])
-            wary = not valid.all()
-            bads.append(chunk.filter(~valid))
-            chunk = chunk.filter(valid)
-            table = _read(chunk["text"], schema)
-        if table is None:
-            read, unread = _bisect(chunk, schema)
-            rows.append(read)
-            bads.append(unread)
-        else:
-            rows.append(_beside(chunk, table))
-    return (
-        pl.concat(rows) if rows else _beside(lines.clear(), pl.DataFrame(schema=schema)),
-        pl.concat(bads),
-    )
-
-
-def _valid(texts: pl.Series) -> pl.Series:
-    """Which texts are JSON objects: Polars is asked about the suspects, one at a time."""
-    plain = texts.str.contains(_FLAT)
-    return pl.Series(
-        [is_plain or _plausible(text) or _decodes(text) for text, is_plain in zip(texts, plain, strict=True)],
-        dtype=pl.Boolean,
-    )
-
-
-def _plausible(text: str) -> bool:
-    try:
-        return isinstance(orjson.loads(text), dict)
-    except orjson.JSONDecodeError:
-        return False
-
-
-def _decodes(text: str) -> bool:
-    """Whether Polars takes this one text for a JSON object (20 us; `read_ndjson` takes ten times as long)."""
-    try:
-        pl.Series([text]).str.json_decode(_NOTHING)
-    except pl.exceptions.PolarsError:
-        return False
-    return True
-
-
-def _bisect(lines: pl.DataFrame, schema: dict[str, pl.String]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Read lines, halving them until each bad one is alone."""
-    table = _read(lines["text"], schema)
-    if table is not None:
-        return _beside(lines, table), lines.clear()
-    if lines.height == 1:
-        return _beside(lines.clear(), pl.DataFrame(schema=schema)), lines
-    half = lines.height // 2
-    first, second = _bisect(lines[:half], schema), _bisect(lines[half:], schema)
-    return pl.concat([first[0], second[0]]), pl.concat([first[1], second[1]])
-
-
-def _read(texts: pl.Series, schema: dict[str, pl.String]) -> pl.DataFrame | None:
-    if texts.is_empty():
-        return pl.DataFrame(schema=schema)
-    try:
-        table = pl.read_ndjson(texts.str.join("\n").cast(pl.Binary).item(), schema=schema)
-    except pl.exceptions.PolarsError:
-        return None
-    # Rows out = lines in, or a row would be taken for another's.
-    return table if table.height == texts.len() else None
-
-
-def _beside(lines: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
-    return lines.hstack(table.rename({name: KEY + name for name in table.columns}))
 
 
 def fields(rows: pl.DataFrame) -> pl.DataFrame:

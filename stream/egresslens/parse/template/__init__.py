@@ -14,7 +14,7 @@ import polars as pl
 
 from egresslens.parse.stage import Stage
 from egresslens.parse.template.grammar import FormatError
-from egresslens.parse.template.json_objects import JsonFormat, ReadJson, json_format
+from egresslens.parse.template.json_objects import JsonFormat, json_format
 from egresslens.parse.template.slots import slots_of
 from egresslens.parse.template.texts import TextFormat, stripped, text_format
 from egresslens.parse.values import typed
@@ -76,12 +76,12 @@ def read_texts(lines: pl.DataFrame, rules: Rules) -> tuple[Stage, pl.DataFrame]:
     return stage, lines
 
 
-def read_objects(lines: pl.DataFrame, rules: Rules, read_json: ReadJson) -> tuple[Stage, pl.DataFrame]:
+def read_objects(lines: pl.DataFrame, rules: Rules) -> tuple[Stage, pl.DataFrame]:
     """Read lines (LINES) that begin with `{` and are of JSON formats; the others come back unchanged."""
     stage = Stage()
     for one in compiled(rules.log_format).objects:
         if lines.is_empty():
             break
-        rows, lines = one.read(lines, read_json)
-        stage += typed(rows, rules)
+        rows, lines, filtered = one.read(lines)
+        stage += filtered + typed(rows, rules)
     return stage, lines

@@ -10,7 +10,7 @@ read as text wherever they are no JSON, or hold a key twice, which is how a forg
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -18,23 +18,21 @@ from typing import Any, Final, NamedTuple
 import orjson
 import polars as pl
 
-from egresslens.parse.stage import LINES
+from egresslens.parse import envelopes, ndjson
+from egresslens.parse.damage import Damage
+from egresslens.parse.ndjson import KEY
+from egresslens.parse.stage import LINES, Stage
 from egresslens.parse.template.fields import Read
 from egresslens.parse.template.grammar import FormatError
 from egresslens.parse.template.pattern import Pattern
 from egresslens.parse.template.slots import Slot, slots_of
 from egresslens.parse.template.texts import TextFormat, named, pattern, reads, stripped, text_format
 
-# Polars columns of a JSON object's keys carry this prefix.
-KEY: Final = "$."
-
 # Operators that always print something, whatever the record.
 _ALWAYS: Final = frozenset(
     {"START_TIME", "START_TIME_LOCAL", "EMIT_TIME", "EMIT_TIME_LOCAL", "RESPONSE_CODE", "RESPONSE_FLAGS",
      "RESPONSE_FLAGS_LONG", "BYTES_RECEIVED", "BYTES_SENT"}
 )  # fmt: skip
-
-ReadJson = Callable[[pl.DataFrame, Mapping[str, pl.DataType]], tuple[pl.DataFrame, pl.DataFrame]]
 
 
 class Leaf(NamedTuple):
@@ -93,44 +91,46 @@ class JsonFormat:
             pl.lit(value=True), *(pl.col("text").str.contains(_quoted(key), literal=True) for key in plain)
         )
 
-    def read(self, lines: pl.DataFrame, read_json: ReadJson) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def read(self, lines: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, Stage]:
         """Split lines into those of this format and the others.
 
         Args:
             lines: LINES that begin with `{`.
-            read_json: reads JSON objects: (lines, schema) -> (rows with a `$.key` column per key, bad lines).
 
         Returns:
-            (what `values.typed` takes, the other lines unchanged)
+            (what `values.typed` takes, the other lines, what was filtered)
         """
         similar = lines.select(self.looks_like).to_series()
         if not similar.any():
-            return pl.DataFrame(), lines
+            return pl.DataFrame(), lines, Stage()
         others = [lines.filter(~similar)]
-        lines = lines.filter(similar)
+        lines, stage = _sent(lines.filter(similar))
         found: list[pl.DataFrame] = []
-        if self.text:
-            twice = lines["text"].str.count_matches(self._any_key) > len(self.keys)
-            if twice.any():
-                rows, left = self.text.read(lines.filter(twice))
-                found.append(rows)
-                lines = pl.concat([lines.filter(~twice), left])
-        objects, broken = read_json(lines, self.schema)
-        rows, unlike = self._match(objects)
-        found.append(named(rows, self.reads, self.name))
-        if self.text and broken.height:
-            rows, broken = self.text.read(broken)
+        twice = lines["text"].str.count_matches(self._any_key) > len(self.keys)
+        rows, repeated = self._as_text(lines.filter(twice))
+        found.append(rows)
+        for chosen, damage in ((lines.filter(~twice), None), (repeated, Damage.REPEATED_KEYS.value)):
+            if chosen.is_empty():
+                continue
+            objects, broken = ndjson.read(chosen, self.schema)
+            rows, unlike = self._match(objects)
+            found.append(named(rows.with_columns(pl.lit(damage).alias("damage")), self.reads, self.name))
+            rows, broken = self._as_text(broken)
             found.append(rows)
-        others += [broken, unlike.select(list(LINES))]
+            others += [broken, unlike.select(list(LINES))]
         full = [rows for rows in found if rows.height]
-        return pl.concat(full, how="diagonal") if full else pl.DataFrame(), pl.concat(others)
+        return pl.concat(full, how="diagonal") if full else pl.DataFrame(), pl.concat(others), stage
+
+    def _as_text(self, lines: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Lines of this format that are not JSON-encoded; the others."""
+        return self.text.read(lines) if self.text and lines.height else (pl.DataFrame(), lines)
 
     @cached_property
     def _any_key(self) -> str:
         return "(?:" + "|".join(re.escape(_quoted(key)) for key in sorted(set(self.keys))) + r")\s*:"
 
     def _match(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Rows of this template, with a column per wanted slot and `damage`; the others."""
+        """Rows of this template, with a column per wanted slot; the others."""
         values = {leaf: _value(leaf.path, self.template) for leaf in self.leaves}
         tests = [
             values[leaf].is_not_null() if leaf.constant is None else values[leaf] == leaf.constant
@@ -151,7 +151,7 @@ class JsonFormat:
             rows, unlike = leaf.pattern.read(rows, "@")
             rows = rows.drop("@", "damage")
             others = pl.concat([others, unlike.select(others.columns)])
-        return rows.with_columns(pl.lit(None, pl.String).alias("damage")), others
+        return rows, others
 
 
 def json_format(name: str, source: str, template: Mapping[str, Any]) -> JsonFormat:
@@ -173,10 +173,21 @@ def json_format(name: str, source: str, template: Mapping[str, Any]) -> JsonForm
     if not slots:
         raise FormatError("a JSON format needs a value with a command operator", source, 0)
     try:
-        text = text_format(name, stripped(source))
+        # Objects that are written over several lines come with their line breaks as spaces.
+        text = text_format(name, re.sub("[\r\n]", " ", stripped(source)))
     except FormatError:
         text = None
     return JsonFormat(name, template, tuple(leaves), text)
+
+
+def _sent(lines: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
+    """Lines, with what a shipper tells of the pod where it put the record's keys beside its own."""
+    beside = lines["text"].str.contains('"kubernetes":', literal=True)
+    if not beside.any():
+        return lines, Stage()
+    rows, broken = ndjson.read(lines.filter(beside), ndjson.texts(envelopes.COMMON_KEYS))
+    told, stage = envelopes.beside(rows)
+    return pl.concat([lines.filter(~beside), broken, told]), stage
 
 
 def _leaves(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], str]]:

@@ -13,10 +13,9 @@ from typing import Final
 
 import polars as pl
 
+from egresslens.parse.damage import Damage
 from egresslens.parse.template.operators import Kind
 from egresslens.parse.template.slots import Pieces, Slot, slots_of
-
-AMBIGUOUS: Final = "ambiguous"
 
 _SPECIAL: Final = re.compile(r"([\\.+*?()|\[\]{}^$])")
 
@@ -107,7 +106,7 @@ def match(texts: pl.Series, pieces: Pieces, *, relaxed: bool) -> tuple[pl.DataFr
     if deciding and fits.any() and (relaxed or not one_reading(pieces)):
         other, _ = _groups(texts, regex(pieces, relaxed=relaxed, longest=True), wanted)
         same = pl.all_horizontal(pl.col(name).eq_missing(pl.lit(other[name])) for name in deciding)
-        damage = pl.when(~same).then(pl.lit(AMBIGUOUS))
+        damage = pl.when(~same).then(pl.lit(Damage.AMBIGUOUS.value))
     return rows.with_columns(damage.alias("damage")), fits
 
 
