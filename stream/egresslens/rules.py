@@ -21,15 +21,24 @@ RULES_REVISION: Final = 1
 
 
 def one_or_several(value: object) -> object:
-    """Read one text, or a JSON list of texts, as an environment variable gives them."""
+    """Read one text, or a JSON list of texts, as an environment variable gives them.
+
+    A JSON template may also come as the object it is, from a file or in a list.
+    """
+    if isinstance(value, dict):
+        return (orjson.dumps(value).decode(),)
+    if isinstance(value, list):
+        return tuple(orjson.dumps(one).decode() if isinstance(one, dict) else one for one in value)
     if not isinstance(value, str):
         return value
+    if not value.strip():
+        return ()
     try:
         several = orjson.loads(value)
     except orjson.JSONDecodeError:
         return (value,)
     # A JSON template is one format, not a list; so is a text like `[%START_TIME%]`, which is no JSON.
-    return tuple(several) if isinstance(several, list) else (value,)
+    return one_or_several(several) if isinstance(several, list) else (value,)
 
 
 class Rules(BaseModel):
@@ -81,6 +90,14 @@ class Rules(BaseModel):
     @classmethod
     def _one_or_several(cls, value: object) -> object:
         return one_or_several(value)
+
+    @field_validator("log_format")
+    @classmethod
+    def _formats_compile(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        from egresslens.parse.template import compiled  # noqa: PLC0415 - parsing imports the rules
+
+        compiled(formats)
+        return formats
 
     @field_validator("redact", "egress_gateways")
     @classmethod
