@@ -1,4 +1,4 @@
-"""JSON objects: Istio's JSON access log, its relatives' keys, and what is no access log."""
+"""JSON objects: Istio's JSON access log and its relatives, envelopes, and what is no access log."""
 
 from __future__ import annotations
 
@@ -6,88 +6,121 @@ from typing import Final
 
 import polars as pl
 
-from egresslens.outcome import Reject
-from egresslens.parse import envelopes, source, template
+from egresslens.outcome import Filtered, Reject
+from egresslens.parse import broken_json, envelopes, source, template, ztunnel
+from egresslens.parse.damage import Damage
 from egresslens.parse.jsontext import has_lone_surrogate
+from egresslens.parse.keys import FEWEST, FIELD_KEYS, ISTIO_KEYS, MARKERS, TELLING
 from egresslens.parse.ndjson import KEY, read, texts
-from egresslens.parse.stage import Stage, rejected
+from egresslens.parse.reading import Reading
+from egresslens.parse.reading import rows as reading_rows
+from egresslens.parse.stage import LINES, Stage, filtered, rejected
 from egresslens.parse.values import typed
 from egresslens.rules import Rules
 
-# Field -> the keys it is found under, in order of preference. The first is Istio's own (its default JSON
-# format, `EnvoyJSONLogFormatIstio`); the others are Envoy Gateway's, Ambassador's and operators' spellings.
-FIELD_KEYS: Final[dict[str, tuple[str, ...]]] = {
-    "start_time": ("start_time", "start-time", "timestamp", "startTime"),
-    "route_name": ("route_name",),
-    "method": ("method", ":method", "x-envoy-method", "request_method"),
-    "path": ("path", "x-envoy-origin-path", "x_envoy_original_path", ":path", "request_path"),
-    "protocol": ("protocol",),
-    "response_code": ("response_code", "status", "response-code", "responseCode"),
-    "response_flags": ("response_flags", "response-flags"),
-    "response_code_details": ("response_code_details",),
-    "connection_termination_details": ("connection_termination_details",),
-    "upstream_transport_failure_reason": ("upstream_transport_failure_reason",),
-    "bytes_received": ("bytes_received", "byte_received", "bytes-received"),
-    "bytes_sent": ("bytes_sent", "byte_sent", "bytes-sent"),
-    "duration": ("duration", "duration_ms"),
-    "upstream_service_time": (
-        "upstream_service_time",
-        "x_envoy_upstream_service_time",
-        "x-envoy-upstream-service-time",
-    ),
-    "x_forwarded_for": ("x_forwarded_for", "x-forwarded-for"),
-    "user_agent": ("user_agent", "user-agent"),
-    "request_id": ("request_id", "x_request_id", "x-request-id"),
-    "authority": ("authority", ":authority", "host"),
-    "upstream_host": ("upstream_host",),
-    "upstream_cluster": ("upstream_cluster", "upstream_service"),
-    "upstream_local_address": ("upstream_local_address",),
-    "downstream_local_address": ("downstream_local_address",),
-    "downstream_remote_address": ("downstream_remote_address", "downstream"),
-    "requested_server_name": ("requested_server_name",),
-}
-ISTIO_KEYS: Final[tuple[str, ...]] = tuple(keys[0] for keys in FIELD_KEYS.values())
 ALL_KEYS: Final[tuple[str, ...]] = tuple(
     dict.fromkeys([*(key for keys in FIELD_KEYS.values() for key in keys), *envelopes.KEYS])
 )
+
 
 def step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines that begin with `{`: records, envelopes (whose payloads come back as lines), or rejects."""
     lines, stage = _sound(lines)
     custom, lines = template.read_objects(lines, rules)
     stage += custom
-    text = pl.col("text")
+    mesh = lines["text"].str.contains(ztunnel.MARK, literal=True)
+    if mesh.any():
+        stage += ztunnel.step_json(lines.filter(mesh), rules)
+        lines = lines.filter(~mesh)
     # Istio's own JSON needs 24 columns, a common envelope 10; the many keys of others cost twice as much.
     own = lines["text"].str.contains('"upstream_cluster":', literal=True)
     wrapped = lines["text"].str.contains('"kubernetes":', literal=True)
     common = _where(lines, wrapped & ~own)
     plain = _where(lines, own & ~wrapped)
     others = [_where(lines, own == wrapped)]
+    broken: list[pl.DataFrame] = []
     if plain.height:
-        istio = plain.select(
-            text.str.contains('"authority":', literal=True)
-            & text.str.contains('"user_agent":', literal=True)
-            & ~pl.any_horizontal(text.str.contains(mark, literal=True) for mark in source.FLAT_MARKS)
-        ).to_series()
+        istio = _is_istio(plain["text"])
         others.append(_where(plain, ~istio))
         rows, bad = read(_where(plain, istio), texts(ISTIO_KEYS))
-        stage += rejected(bad, Reject.INVALID_JSON)
+        broken.append(bad)
         # The keys may stand in an object inside.
         empty = rows.select(pl.all_horizontal(pl.col(KEY + key).is_null() for key in ISTIO_KEYS)).to_series()
         others.append(_where(rows, empty).select(lines.columns))
         stage += typed(fields(_where(rows, ~empty)), rules)
     if common.height:
         rows, bad = read(common, texts(envelopes.COMMON_KEYS))
-        stage += rejected(bad, Reject.INVALID_JSON)
+        broken.append(bad)
         left, unwrapped = envelopes.unwrap_common(rows)
         stage += unwrapped
         others.append(left)
     if (chosen := pl.concat(others)).height:
         rows, bad = read(chosen, texts(ALL_KEYS))
-        stage += rejected(bad, Reject.INVALID_JSON)
+        broken.append(bad)
         rows, unwrapped = envelopes.unwrap(rows, rules)
-        stage += unwrapped + typed(fields(rows), rules)
-    return stage
+        stage += unwrapped + _records(rows, rules)
+    return stage + (_broken(pl.concat(broken), rules) if broken else Stage())
+
+
+def _is_istio(texts: pl.Series) -> pl.Series:
+    """Which texts have Istio's own keys, the telling ones once each, and none that tell of the source."""
+    text = pl.col("text")
+    return (
+        texts.to_frame("text")
+        .select(
+            pl.all_horizontal(text.str.count_matches(f'"{key}"', literal=True) == 1 for key in TELLING)
+            & text.str.contains('"user_agent":', literal=True)
+            & ~pl.any_horizontal(text.str.contains(mark, literal=True) for mark in source.FLAT_MARKS)
+        )
+        .to_series()
+    )
+
+
+def _records(rows: pl.DataFrame, rules: Rules) -> Stage:
+    """Read rows of ALL_KEYS that are no envelopes: records, programs' own logs, or nothing known."""
+    if rows.is_empty():
+        return Stage()
+    given = {key: pl.col(KEY + key).is_not_null() for key in ALL_KEYS}
+    known = [pl.any_horizontal(given[key] for key in keys) for keys in FIELD_KEYS.values()]
+    kinds = rows.select(
+        record=pl.any_horizontal(given[key] for key in MARKERS) & (pl.sum_horizontal(known) >= FEWEST),
+        # istio-agent and ztunnel write `{"level":…,"time":…,"scope":…,"msg":…}`.
+        program=given["level"]
+        & (given["time"] | given["ts"] | given["timestamp"])
+        & pl.any_horizontal(given[key] for key in ("msg", "message", "scope")),
+    )
+    stage = filtered(_where(rows, ~kinds["record"] & kinds["program"]), Filtered.PROXY_LOG)
+    stage += rejected(_where(rows, ~kinds["record"] & ~kinds["program"]), Reject.UNKNOWN_FORMAT)
+    rows = _where(rows, kinds["record"])
+    text = pl.col("text")
+    twice = rows.select(
+        pl.any_horizontal(text.str.count_matches(f'"{key}"', literal=True) > 1 for key in TELLING)
+    ).to_series()
+    if twice.any():
+        repeated = twice & rows["text"].map_elements(broken_json.repeats, return_dtype=pl.Boolean)
+        stage += _by_keys(rows.filter(repeated), Damage.REPEATED_KEYS, rules)
+        rows = rows.filter(~repeated)
+    return stage + typed(fields(rows), rules)
+
+
+def _broken(lines: pl.DataFrame, rules: Rules) -> Stage:
+    """Read what is no JSON as far as its keys can be found; reject the rest."""
+    text = pl.col("text")
+    similar = lines.select(
+        pl.any_horizontal(text.str.contains(f'"{key}"', literal=True) for key in MARKERS)
+    ).to_series()
+    stage = rejected(_where(lines, ~similar), Reject.INVALID_JSON)
+    return stage + _by_keys(_where(lines, similar), Damage.BROKEN_JSON, rules)
+
+
+def _by_keys(lines: pl.DataFrame, damage: Damage, rules: Rules) -> Stage:
+    if lines.is_empty():
+        return Stage()
+    readings: list[Reading | None] = [broken_json.read(text, damage) for text in lines["text"]]
+    unread = pl.Series([reading is None for reading in readings], dtype=pl.Boolean)
+    stage = rejected(lines.filter(unread), Reject.INVALID_JSON)
+    found = [reading for reading in readings if reading]
+    return stage + typed(reading_rows(lines.filter(~unread).select(list(LINES)), found), rules)
 
 
 def _where(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
@@ -127,8 +160,22 @@ def fields(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(
         *(name for name in rows.columns if not name.startswith(KEY) and name != "text"),
         *named,
-        pl.lit("istio_json").alias("format"),
+        _format(given).alias("format"),
         pl.lit(None, pl.String).alias("damage"),
+    )
+
+
+def _format(given: set[str]) -> pl.Expr:
+    """The format's name: Envoy Gateway's keys, Istio's, or others."""
+    if KEY + ":authority" not in given:
+        return pl.lit("istio_json")
+    gateway = (":authority", "x-envoy-origin-path", "x-envoy-upstream-service-time")
+    return (
+        pl.when(pl.any_horizontal(pl.col(KEY + key).is_not_null() for key in gateway))
+        .then(pl.lit("envoy_gateway_json"))
+        .when(pl.col(KEY + "response_code").is_not_null())
+        .then(pl.lit("istio_json"))
+        .otherwise(pl.lit("envoy_json"))
     )
 
 

@@ -25,21 +25,10 @@ import polars as pl
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse import prefixes, ztunnel
 from egresslens.parse.damage import Damage
+from egresslens.parse.reading import Reading, rows
 from egresslens.parse.stage import Stage, filtered, rejected
-from egresslens.parse.values import TEXT_FIELDS, typed
+from egresslens.parse.values import typed
 from egresslens.rules import Rules
-
-# What a line of text says by itself; the envelope says who sent it.
-FIELDS: Final = tuple(name for name in TEXT_FIELDS if not name.startswith("source_"))
-
-
-class Reading(NamedTuple):
-    """A line's fields as text (names of values.TEXT_FIELDS), the layout they came in, what was forgiven."""
-
-    fields: dict[str, str]
-    format: str
-    damage: tuple[Damage, ...] = ()
-
 
 # --- proxies' own logs --------------------------------------------------------------------------------------
 
@@ -71,19 +60,6 @@ def step(lines: pl.DataFrame, rules: Rules) -> Stage:
     unread = pl.Series([reading is None for reading in readings], dtype=pl.Boolean)
     stage += rejected(lines.filter(unread), Reject.UNKNOWN_FORMAT)
     return stage + typed(rows(lines.filter(~unread), [found for found in readings if found]), rules)
-
-
-def rows(lines: pl.DataFrame, readings: list[Reading]) -> pl.DataFrame:
-    """Put readings beside the lines (LINES) they come from, as `values.typed` takes them."""
-    return lines.drop("text").with_columns(
-        *(pl.Series(name, [reading.fields.get(name) for reading in readings], pl.String) for name in FIELDS),
-        pl.Series("format", [reading.format for reading in readings], pl.String),
-        pl.Series(
-            "damage",
-            [",".join(damage.value for damage in reading.damage) or None for reading in readings],
-            pl.String,
-        ),
-    )
 
 
 def read(text: str) -> Reading | None:

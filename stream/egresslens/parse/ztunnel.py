@@ -62,7 +62,7 @@ KEYS: Final = ndjson.texts(
 # What tells these objects from all others.
 MARK: Final = '"src.addr":'
 
-# `TIME LEVEL access MESSAGE key=value …`, perhaps behind a log viewer's prefix, which names ztunnel's own pod.
+# `TIME LEVEL access MESSAGE key=value …`, perhaps behind a prefix, which names ztunnel's own pod.
 _LINE: Final = (
     r'(?s)^(?:[^"\[\]{}]{1,256}?\s)?(\d{4}-\d\d-\d\dT\S+)\s+(?i:trace|debug|info|warn|error)\s+'
     r"access:?\s+(connection \w+)((?:\s+[a-z_.]+=.*)?)$"
