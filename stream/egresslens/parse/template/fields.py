@@ -94,12 +94,12 @@ def _first(targets: Targets, target: str) -> pl.Expr:
 
 
 def _start_time(targets: Targets) -> pl.Expr:
-    starts = [Time.of(read.operator.args).iso(pl.col(read.column)) for read in targets.get("start_time", ())]
+    starts = [Time.of(read.operator).iso(pl.col(read.column)) for read in targets.get("start_time", ())]
     if starts:
         return pl.coalesce(starts)
     # A record is emitted when its request has ended.
     read = targets["emit_time"][0]
-    emitted = Time.of(read.operator.args).iso(pl.col(read.column))
+    emitted = Time.of(read.operator).iso(pl.col(read.column))
     took = _duration(targets).cast(pl.Int64, strict=False).fill_null(0)
     return pl.coalesce(rfc3339(epoch(emitted) - pl.duration(milliseconds=took)), emitted)
 

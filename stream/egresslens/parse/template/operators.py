@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from egresslens.parse.template.grammar import Operator
+from egresslens.parse.template.strftime import Time
 
 
 class Kind(Enum):
@@ -62,7 +63,7 @@ _WORDS: Final = (
     "SPAN_ID", "CUSTOM_FLAGS", "DOWNSTREAM_TLS_VERSION", "DOWNSTREAM_TLS_CIPHER", "DOWNSTREAM_TLS_GROUP",
     "DOWNSTREAM_TLS_SESSION_ID", "UPSTREAM_TLS_VERSION", "UPSTREAM_TLS_CIPHER", "UPSTREAM_TLS_GROUP",
     "UPSTREAM_TLS_SESSION_ID", "UPSTREAM_SERVER_NAME", "UPSTREAM_DETECTED_CLOSE_TYPE",
-    "DOWNSTREAM_DETECTED_CLOSE_TYPE", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT", "WORKER_ID",
+    "DOWNSTREAM_DETECTED_CLOSE_TYPE", "TLS_JA3_FINGERPRINT", "TLS_JA4_FINGERPRINT",
     "DOWNSTREAM_PEER_SERIAL", "DOWNSTREAM_PEER_CHAIN_SERIALS", "DOWNSTREAM_PEER_ISSUER_SERIAL",
     "DOWNSTREAM_PEER_FINGERPRINT_1", "DOWNSTREAM_PEER_FINGERPRINT_256",
     "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1", "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256",
@@ -71,7 +72,7 @@ _WORDS: Final = (
 )  # fmt: skip
 _TEXTS: Final = (
     "DOWNSTREAM_TRANSPORT_FAILURE_REASON", "UPSTREAM_LOCAL_CLOSE_REASON", "DOWNSTREAM_LOCAL_CLOSE_REASON",
-    "FILTER_CHAIN_NAME", "LISTENER_NAME", "DYNAMIC_MODULE",
+    "FILTER_CHAIN_NAME", "LISTENER_NAME",
 )  # fmt: skip
 _PROSE: Final = (
     "LOCAL_REPLY_BODY", "FILE_CONTENT", "SECRET", "DYNAMIC_METADATA", "CLUSTER_METADATA",
@@ -227,20 +228,27 @@ NEEDS_ARGS: Final = frozenset(
 def meaning(operator: Operator) -> Meaning:
     """What an operator is, its arguments read."""
     name, args = operator.name, operator.args or ""
-    if name in _REQUEST_NAMES:
-        return _header(args, _REQUEST)
-    if name in _RESPONSE_NAMES:
-        return _header(args, _RESPONSE)
     reader = _READERS.get(name)
-    if reader:
-        return reader(args)
-    known = _PLAIN.get(name, Meaning(Kind.WORD))
-    if args and name.endswith("_WITHOUT_PORT"):
+    return reader(args) if reader else _plain(operator, args)
+
+
+def _plain(operator: Operator, args: str) -> Meaning:
+    known = _PLAIN.get(operator.name, Meaning(Kind.WORD))
+    if known.kind is Kind.TIME and not Time.of(operator).readable:
+        # A time of day alone says nothing of when it was.
+        return Meaning(Kind.TIME)
+    if args and operator.name.endswith("_WITHOUT_PORT"):
         # With a mask it is a network such as 10.1.0.0/16, not an address.
         return Meaning(Kind.WORD)
-    if args == "ALLOW_WHITESPACES":
-        return known._replace(kind=Kind.PROSE)
-    return known
+    return known._replace(kind=Kind.PROSE) if args == "ALLOW_WHITESPACES" else known
+
+
+def _request(args: str) -> Meaning:
+    return _header(args, _REQUEST)
+
+
+def _response(args: str) -> Meaning:
+    return _header(args, _RESPONSE)
 
 
 def _header(args: str, fields: dict[str, Meaning]) -> Meaning:
@@ -313,6 +321,8 @@ def _coalesce(args: str) -> Meaning:
 
 
 _READERS: Final = {
+    **dict.fromkeys(_REQUEST_NAMES, _request),
+    **dict.fromkeys(_RESPONSE_NAMES, _response),
     "ENVIRONMENT": _environment,
     "FILTER_STATE": _filter_state,
     "CEL": _cel,

@@ -53,7 +53,7 @@ class Slot:
     @cached_property
     def time(self) -> Time:
         """Its strftime, where `kind` is TIME."""
-        return Time.of(self.operator.args)
+        return Time.of(self.operator)
 
     @property
     def limit(self) -> int | None:

@@ -14,11 +14,14 @@ from typing import Final
 
 import polars as pl
 
+from egresslens.parse.template.grammar import Operator
+
 # What %START_TIME% prints without arguments: 2026-01-02T03:04:05.678Z.
 DEFAULT: Final = "%Y-%m-%dT%H:%M:%S.%3fZ"
+_LOCAL_DEFAULT: Final = "%Y-%m-%dT%H:%M:%S.%3f%z"
 
 _SHORTHAND: Final = {
-    "D": "%m/%d/%y", "F": "%Y-%m-%d", "R": "%H:%M", "T": "%H:%M:%S", "c": "%a %b %e %H:%M:%S %Y",
+    "%": "%%", "D": "%m/%d/%y", "F": "%Y-%m-%d", "R": "%H:%M", "T": "%H:%M:%S", "c": "%a %b %e %H:%M:%S %Y",
     "h": "%b", "n": "\n", "r": "%I:%M:%S %p", "t": "\t", "x": "%m/%d/%y", "X": "%H:%M:%S",
 }  # fmt: skip
 _NAME: Final = "[A-Za-z]+"
@@ -26,7 +29,7 @@ _NAME: Final = "[A-Za-z]+"
 _PRINTS: Final = {
     "Y": "[0-9]{4}", "m": "[0-9]{2}", "d": "[0-9]{2}", "H": "[0-9]{2}", "M": "[0-9]{2}", "S": "[0-9]{2}",
     "y": "[0-9]{2}", "I": "[0-9]{2}", "j": "[0-9]{3}", "e": "[ 0-9][0-9]", "k": "[ 0-9][0-9]",
-    "l": "[ 0-9][0-9]", "s": "-?[0-9]+", "b": _NAME, "B": _NAME, "a": _NAME, "A": _NAME, "p": "[AaPp][Mm]",
+    "l": "[ 0-9][0-9]", "s": "[0-9]{1,11}", "b": _NAME, "B": _NAME, "a": _NAME, "A": _NAME, "p": "[AaPp][Mm]",
     "z": "[+-][0-9]{4}", ":z": "[+-][0-9]{2}:[0-9]{2}", "Z": "[A-Za-z]+|[+-][0-9]{2}",
     "u": "[1-7]", "w": "[0-6]",
     "U": "[0-9]{2}", "W": "[0-9]{2}", "V": "[0-9]{2}", "G": "[0-9]{4}", "g": "[0-9]{2}", "C": "[0-9]{2}",
@@ -52,13 +55,12 @@ class Time:
     format: str
 
     @classmethod
-    def of(cls, args: str | None) -> Time:
+    def of(cls, operator: Operator) -> Time:
         """Read an operator's arguments; none means Envoy's default."""
-        source = args or DEFAULT
+        source = operator.args or (_LOCAL_DEFAULT if operator.name.endswith("_LOCAL") else DEFAULT)
         for pattern, plain in _EXTENDED:
             source = pattern.sub(plain, source)
-        spelt = re.sub(r"%([DFRTchnrtxX])", lambda match: _SHORTHAND[match[1]], source)
-        return cls(spelt.replace("%n", "\n").replace("%t", "\t"))
+        return cls(re.sub("%([%DFRTchnrtxX])", lambda match: _SHORTHAND[match[1]], source))
 
     @cached_property
     def _parts(self) -> tuple[tuple[str, str], ...]:
@@ -79,11 +81,18 @@ class Time:
         """Regular expression of what it prints (no groups)."""
         return "".join(f"(?:{_shape(conversion, text)})" for conversion, text in self._parts)
 
-    @property
+    @cached_property
     def readable(self) -> bool:
-        """Whether it says which moment it was: of known conversions, with a day."""
+        """Whether it says which moment it was, in a way that can be read."""
         given = {conversion for conversion, _ in self._parts if conversion}
-        return any(day <= given for day in _DAY) and given <= {*_PRINTS, "f"}
+        if not any(day <= given for day in _DAY) or not given <= {*_PRINTS, "f"}:
+            return False
+        try:
+            pl.select(self.iso(pl.lit("")))
+        except pl.exceptions.PolarsError:
+            # Polars reads no hour without a minute, for one.
+            return False
+        return True
 
     def count(self, delimiter: str) -> int | None:
         """How often it prints `delimiter`, or None where that varies."""

@@ -105,24 +105,11 @@ def pattern(source: str, first: int = 0) -> Pattern:
 
 
 def _slot(column: str, operator: Operator, source: str) -> Slot:
-    meaning = operators.meaning(operator)
-    wanted = meaning.target is not None
-    slot = Slot(
-        column,
-        operator,
-        meaning.kind,
-        wanted,
-        decides=wanted and meaning.target not in fields.INDIFFERENT,
-    )
     if operator.name in operators.NEEDS_ARGS and not operator.args:
         raise FormatError(
             f"{operator} needs an argument, such as %{operator.name}(NAME)%", source, operator.position
         )
-    if slot.kind is Kind.TIME and wanted and not slot.time.readable:
-        raise FormatError(
-            f"{operator} prints no time that can be read back: it must print year, month and day (such as "
-            "%Y-%m-%dT%H:%M:%S), or %s",
-            source,
-            operator.position,
-        )
-    return slot
+    meaning = operators.meaning(operator)
+    wanted = meaning.target is not None
+    decides = wanted and meaning.target not in fields.INDIFFERENT
+    return Slot(column, operator, meaning.kind, wanted, decides)
