@@ -1,3 +1,4 @@
+import asyncio
 import contextlib
 import os
 import signal
@@ -7,7 +8,9 @@ import sys
 import time
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+from kafka import KafkaProducer
 
 from conftest import require_kafka
 from egresslens import settings
@@ -30,14 +33,11 @@ def publish(bootstrap, topic, value):
     producer.close()
 
 
-def read_one(bootstrap, topic):
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap)
-    partition = TopicPartition(topic, 0)
-    consumer.assign([partition])
-    consumer.seek_to_beginning(partition)
-    found = consumer.poll(timeout_ms=10_000)[partition][0].value
-    consumer.close()
-    return found
+async def read_one(bootstrap, topic):
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap) as consumer:
+        consumer.assign([TopicPartition(topic, 0)])
+        await consumer.seek_to_beginning()
+        return (await asyncio.wait_for(consumer.getone(), 10)).value
 
 
 def is_open(port):
@@ -53,7 +53,7 @@ def test_an_acknowledged_record_survives_kill_9_and_a_restart_on_the_same_ports(
         broker.restart()
         assert broker.bootstrap == bootstrap
         assert broker.pid != first
-        assert read_one(bootstrap, "kept") == b"value"
+        assert asyncio.run(read_one(bootstrap, "kept")) == b"value"
 
 
 def test_a_folder_can_be_started_again_on_other_ports(tmp_path):
@@ -62,7 +62,7 @@ def test_a_folder_can_be_started_again_on_other_ports(tmp_path):
         port = int(broker.bootstrap.rpartition(":")[2])
     assert not is_open(port)
     with embedded_broker(tmp_path) as again:
-        assert read_one(again.bootstrap, "kept") == b"value"
+        assert asyncio.run(read_one(again.bootstrap, "kept")) == b"value"
 
 
 def test_a_folder_in_use_is_refused_and_its_broker_undisturbed(tmp_path):
