@@ -89,10 +89,10 @@ def cached(read: Read) -> Read:
 
 def name(value: object) -> str | None:
     """A name as it may stand in metadata, or None for anything that is none."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        value = str(value)
     if not isinstance(value, str):
-        return None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        value = str(value)
     text = value.strip()
     return text if text and text != "-" and len(text) <= MAX_NAME and text.isprintable() else None
 
@@ -151,10 +151,11 @@ def labels_of(value: object) -> dict[str, str]:
     (Loki) or nested objects (`{"app":{"kubernetes":{"io/name":…}}}`).
     """
     found: dict[str, str] = {}
-    for key, label in _leaves(value):
-        text = name(label)
-        if text is not None:
-            found.setdefault(key.translate(_DEDOT), text)
+    # Sorted: where one label stands there in two spellings, the keys' order decides nothing.
+    for key, text in sorted(
+        (key, text) for key, label in _leaves(value) if (text := name(label)) is not None
+    ):
+        found.setdefault(key.translate(_DEDOT), text)
     return found
 
 
@@ -265,6 +266,18 @@ _OWNER_KINDS: Final = {
 }
 
 
+class _Pod(NamedTuple):
+    """The raw facts of a `kubernetes` object that matter, free of the order of its keys."""
+
+    pod: str | None
+    namespace: str | None
+    container: str | None
+    cluster: str | None
+    labels: frozenset[tuple[str, str]]
+    node_labels: frozenset[tuple[str, str]]
+    owners: tuple[tuple[str, str], ...]
+
+
 def from_kubernetes(text: str) -> Source:
     """Read a `kubernetes` object as JSON text.
 
@@ -275,36 +288,60 @@ def from_kubernetes(text: str) -> Source:
     found = _object(text)
     if not found:
         return UNKNOWN
-    labels = labels_of(_dig(found, "labels") or found.get("pod_labels") or _dig(found, "pod", "labels"))
-    node_labels = labels_of(found.get("node_labels") or _dig(found, "node", "labels"))
-    pod = _named(found, "pod_name", "pod")
+    get = found.get
+    pod = _Pod(
+        _raw(get("pod_name")) or _raw(get("pod")),
+        _raw(get("namespace_name")) or _raw(get("pod_namespace")) or _raw(get("namespace")),
+        _raw(get("container_name")) or _raw(get("container")),
+        _raw(get("cluster")) or _raw(get("cluster_name")),
+        _frozen(get("labels") or get("pod_labels") or _dig(get("pod"), "labels")),
+        _frozen(get("node_labels") or _dig(get("node"), "labels")),
+        () if _OWNERS.isdisjoint(found) else tuple(_owners(found)),
+    )
+    # Filebeat writes the keys of one pod in another order each time (it iterates over Go maps): the texts
+    # differ, the facts do not.
+    return _known(pod) if len(text) <= CACHED_TEXT_CHARS else _conclude(pod)
+
+
+def _conclude(pod: _Pod) -> Source:
+    labels = labels_of(dict(pod.labels))
+    hashed = _hash_label(labels)
+    owners = (strip_owner(kind, found, hashed) for kind, owner in pod.owners if (found := name(owner)))
     source = from_pod(
-        pod,
-        _named(found, "namespace_name", "pod_namespace", "namespace"),
-        labels,
-        _owner(found, _hash_label(labels)),
-        node_labels,
+        name(pod.pod), name(pod.namespace), labels, next(owners, None), labels_of(dict(pod.node_labels))
     )
-    return source._replace(
-        cluster=_named(found, "cluster", "cluster_name") or source.cluster,
-        container=_named(found, "container_name", "container"),
-    )
+    return source._replace(cluster=name(pod.cluster) or source.cluster, container=name(pod.container))
 
 
-def _owner(found: Mapping[str, Any], pod_template_hash: str | None) -> str | None:
-    """The workload that owns the pod, by whichever field tells, the highest owner first."""
+_known = lru_cache(CACHED_TEXTS)(_conclude)
+
+
+def _frozen(labels: object) -> frozenset[tuple[str, str]]:
+    if not isinstance(labels, dict):
+        return frozenset()
+    if all(type(label) is str for label in labels.values()):
+        return frozenset(labels.items())
+    return frozenset((key, text) for key, label in _leaves(labels) if (text := name(label)) is not None)
+
+
+_OWNERS: Final[frozenset[str]] = frozenset(
+    (*_OWNER_KINDS, "pod_owner", "ownerReferences", "owner_references")
+)
+
+
+def _owners(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind, name) of what owns the pod, by whichever field tells, the highest owner first."""
     for key, kind in _OWNER_KINDS.items():
-        if owner := _named(found, key):
-            return strip_owner(kind, owner, pod_template_hash)
-    kind, slash, owner = (name(found.get("pod_owner")) or "").partition("/")
-    if slash and owner:
-        return strip_owner(kind, owner, pod_template_hash)
+        if key in found and (owner := _raw(found[key])):
+            yield kind, owner
+    kind, _, owner = (_raw(found.get("pod_owner")) or "").partition("/")
+    if owner:
+        yield kind, owner
     references = found.get("ownerReferences") or found.get("owner_references")
     if isinstance(references, list):
         for reference in references[:8]:
-            if isinstance(reference, dict) and (owner := name(reference.get("name")) or ""):
-                return strip_owner(name(reference.get("kind")) or "", owner, pod_template_hash)
-    return None
+            if isinstance(reference, dict) and (owner := _raw(reference)):
+                yield _raw(reference.get("kind")) or "", owner
 
 
 def from_orchestrator(text: str) -> Source:
@@ -321,7 +358,7 @@ def from_cloud(text: str) -> Source:
 def from_cluster(text: str) -> Source:
     """A shipper's own `cluster` field: a name, or an object with one."""
     if text.startswith("{"):
-        return Source(cluster=_named({"cluster": _object(text)}, "cluster"))
+        return Source(cluster=name(_object(text).get("name")))
     # An operator's format may name Envoy's cluster so.
     return UNKNOWN if "|" in text or text.rstrip(";").endswith("Cluster") else Source(cluster=name(text))
 
@@ -537,11 +574,10 @@ def _dig(value: object, *keys: str) -> object:
     return value
 
 
-def _named(found: Mapping[str, Any], *keys: str) -> str | None:
-    """The first name under `keys`; an object's name is its `name`."""
-    for key in keys:
-        value = found.get(key)
-        text = name(_dig(value, "name") if isinstance(value, dict) else value)
-        if text is not None:
-            return text
-    return None
+def _raw(value: object) -> str | None:
+    """A text, or that of an object's `name`; `name` must still look at it."""
+    if type(value) is dict:
+        value = value.get("name")
+    if type(value) is str:
+        return value
+    return str(value) if type(value) is int else None
