@@ -96,6 +96,15 @@ class Settings(Rules):
     max_window_keys: int = Field(
         500_000, gt=0, description="Window keys held in memory; beyond it the longest untouched are let go."
     )
+    max_rejected_share: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        description="Share of messages that may be dead letters before the worker stops; 1: any.",
+    )
+    max_rejected_run: int = Field(
+        50_000, ge=0, description="Dead letters in a row before the worker stops; 0: any number."
+    )
     web_host: str = Field("127.0.0.1", description="Where the worker's health and metrics listen.")
     web_port: int = Field(6066, ge=0, le=65535, description="Their port; 0 picks a free one.")
     data_dir: Path = Field(

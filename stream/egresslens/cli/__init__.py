@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, str]] = {
 
 # Exit codes (sysexits.h): what a supervisor or a script can act on.
 EX_USAGE: Final = 64
+EX_DATAERR: Final = 65
 EX_UNAVAILABLE: Final = 69
 EX_TEMPFAIL: Final = 75
 EX_CONFIG: Final = 78

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import click
 
-from egresslens.cli import EX_TEMPFAIL
+from egresslens.cli import EX_DATAERR, EX_TEMPFAIL
 from egresslens.kafka.topics import Topic, create_topics
 from egresslens.settings import Settings, load
+from egresslens.worker.breaker import TooManyRejectsError
 
 
 @click.command()
@@ -25,8 +26,9 @@ def command(file: Path | None, create: bool) -> None:
     Run as many as the topic has partitions; they share the work. Ctrl-C or SIGTERM flushes, commits and
     leaves the group.
 
-    Exit codes: 0 stopped, 1 an error (start it again: nothing is lost), 75 stopped while ClickHouse or Kafka
-    was away, with records left uncommitted for the next worker.
+    Exit codes: 0 stopped, 1 an error (start it again: nothing is lost), 65 too many messages could not be
+    read (nothing of them is stored or committed), 75 stopped while ClickHouse or Kafka was away, with records
+    left uncommitted for the next worker.
     """
     settings = load(file=file)
     # Importing Faust takes half a second, which --help need not wait for.
@@ -40,9 +42,14 @@ def command(file: Path | None, create: bool) -> None:
     code = 0
     try:
         _log(settings.log_level.upper())
-        worker.app.Worker(loop=loop, override_logging=False, quiet=True).execute_from_commandline()
+        engine = worker.app.Worker(loop=loop, override_logging=False, quiet=True)
+        engine.spinner = None
+        engine.execute_from_commandline()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    if worker.pipeline and isinstance(worker.pipeline.error, TooManyRejectsError):
+        click.secho(str(worker.pipeline.error), fg="red", err=True)
+        code = EX_DATAERR
     if code == 0 and worker.undelivered:
         click.echo(f"{worker.undelivered} batches are not stored; the next worker reads them again", err=True)
         code = EX_TEMPFAIL

@@ -22,6 +22,7 @@ from egresslens.kafka.transport import Batch, BatchApp, Hooks, ack, batch_topic
 from egresslens.kafka.transport import create_app as create_batch_app
 from egresslens.kafka.transport.ledger import Partition
 from egresslens.settings import Settings
+from egresslens.worker.breaker import Breaker
 from egresslens.worker.http import Condition, Server, seconds_since
 from egresslens.worker.metrics import Metrics
 from egresslens.worker.pipeline import Limits, Pipeline
@@ -112,6 +113,7 @@ class Worker:
                     settings.max_window_keys,
                 ),
                 metrics=self.metrics,
+                breaker=Breaker(settings.max_rejected_share, settings.max_rejected_run),
                 publish=settings.publish_enriched,
             )
             self.pipeline.failed.add_done_callback(self._failed)
@@ -178,7 +180,7 @@ class Worker:
 def _surroundings(worker: Worker) -> type[Service]:
     """The service that starts and stops with the app what Faust does not know of."""
 
-    class Surroundings(Service):
+    class Surroundings(Service):  # type: ignore[misc] - mode has no types
         async def on_start(self) -> None:
             await worker.serve()
 

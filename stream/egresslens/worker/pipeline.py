@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 
 from egresslens.kafka.transport import Batch
@@ -29,8 +30,9 @@ from egresslens.rules import Rules
 from egresslens.windows import Windows
 from egresslens.worker import unit
 from egresslens.worker.accounts import Account
+from egresslens.worker.breaker import Breaker
 from egresslens.worker.metrics import Metrics
-from egresslens.worker.unit import Output
+from egresslens.worker.unit import Output, Prepared
 
 # A window that no record has touched for this many flushes is let go, whatever room there is.
 IDLE_FLUSHES = 120
@@ -108,6 +110,7 @@ class Pipeline:
         rules: Rules,
         limits: Limits,
         metrics: Metrics,
+        breaker: Breaker,
         publish: bool,
     ) -> None:
         self._store = store
@@ -116,6 +119,7 @@ class Pipeline:
         self._rules = rules
         self._limits = limits
         self._metrics = metrics
+        self._breaker = breaker
         self._publish = publish
         self._era: Era | None = None
         self._room = asyncio.Event()
@@ -123,6 +127,11 @@ class Pipeline:
         self._flush = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.accepted_at = time.monotonic()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What has ended the pipeline, if anything has."""
+        return self.failed.exception() if self.failed.done() else None
 
     def assign(self, generation: int, partitions: frozenset[Partition]) -> None:
         """Begin an era: discard all state and everything that waits."""
@@ -232,6 +241,7 @@ class Pipeline:
         self._metrics.flush_messages.observe(sum(one.size for one in runs))
         with self._metrics.stage.labels("read").time():
             prepared = await asyncio.to_thread(unit.prepare, runs, self._rules, era.rules_version)
+        self._watch(prepared)
         with self._metrics.stage.labels("load").time():
             era.windows.evict(era.delivered, self._limits.window_keys)
             era.windows.evict(era.delivered - IDLE_FLUSHES, 0)
@@ -242,6 +252,16 @@ class Pipeline:
             return await asyncio.to_thread(
                 unit.apply, prepared, era.windows, era.rules_version, publish=self._publish
             )
+
+    def _watch(self, prepared: Prepared) -> None:
+        """Stop before a unit is stored that has too many dead letters."""
+        rejects = prepared.enriched.rejects
+        names = [f"{one.account.topic}/{one.account.partition}" for one in prepared.runs]
+        sizes = [one.size for one in prepared.runs]
+        rejected = np.zeros(sum(sizes), np.bool_)
+        rejected[rejects["message"].to_numpy()] = True
+        reason = rejects["reason"].mode().sort()[0] if rejects.height else ""
+        self._breaker.watch(names, sizes, rejected, reason)
 
     async def _deliver(self, era: Era, waiting: Sequence[Waiting], output: Output) -> None:
         """Store and publish a unit, in an order in which no crash can lose or double anything; then ack."""
