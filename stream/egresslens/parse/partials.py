@@ -1,0 +1,289 @@
+r"""Partial lines: what a container runtime split is put together again, across messages of one partition.
+
+containerd and CRI-O write a line of more than 16 KiB as parts tagged `P`, the last one tagged `F`; Docker
+writes pieces of 16 KiB, of which only the last ends in a newline. A shipper that does not join them sends
+each as a message of its own.
+
+`Partials` is a state machine over one Kafka partition, fed in offset order. The record of a joined line is
+that of the message that completes it. What is waiting is, by definition, this: of each stream the parts since
+the last whole line, not older than `span` offsets, the newest that make up at most `line_bytes`; and of all
+of these the newest of at most `total_bytes`. A part that falls out is unfinished. Whatever the bounds push out
+is the oldest of its kind, so the state at an offset follows from the messages since `oldest_open` alone:
+a worker that commits no further than that, and after a restart feeds the messages from there on again, is in
+the same state as one that never stopped, whatever the batches were.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+import polars as pl
+
+# A line's parts follow each other closely; between them stand other pods' lines.
+SPAN: Final = 5_000
+LINE_BYTES: Final = 1_048_576
+TOTAL_BYTES: Final = 33_554_432
+
+# Docker's buffer. Where it cuts a character in two, the halves become U+FFFD, of three bytes each.
+DOCKER_PIECE: Final = 16_384
+_DOCKER_SLACK: Final = 16
+
+# (namespace, pod, container or file, stream). Raw CRI lines tell only the stream.
+Stream = tuple[str, ...]
+
+
+class Unfinished(NamedTuple):
+    """A part whose line never came to its end within the bounds."""
+
+    offset: int
+    value: bytes
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What `Partials.join` made of some messages.
+
+    values: as given, but with the whole line in each message that completes one.
+    partial: indexes of the messages that are parts only: filtered (`Filtered.PARTIAL`), not to be parsed.
+    unfinished: parts given up now, of this call or earlier ones (`Reject.UNFINISHED_PARTIAL`). Each was
+        filtered as a part when it came; the reject comes in addition, with the part's own offset.
+    """
+
+    values: Sequence[bytes | None]
+    partial: Sequence[int] = ()
+    unfinished: Sequence[Unfinished] = ()
+
+
+class _Piece(NamedTuple):
+    """A message that may belong to a split line."""
+
+    stream: Stream
+    needle: bytes
+    """Bytes that every message of this stream holds."""
+    known: bool
+    """Whether the stream names a pod or file; else lines of several pods may be mixed."""
+    partial: bool
+    text: str
+    """The line, or the part of it."""
+    prefix: str
+    """What the runtime wrote before it."""
+    envelope: dict[str, Any] | None
+    key: str = "log"
+    """Where in the envelope the line is."""
+
+    def whole(self, text: str) -> bytes:
+        """This message with `text` for its line."""
+        if self.envelope is None:
+            return (self.prefix + text).encode("utf-8", "surrogateescape")
+        return orjson.dumps({**self.envelope, self.key: self.prefix + text})
+
+
+class _Part(NamedTuple):
+    offset: int
+    value: bytes
+    text: str
+
+
+class Partials:
+    """The parts of one partition that wait for the rest of their lines."""
+
+    def __init__(
+        self, *, span: int = SPAN, line_bytes: int = LINE_BYTES, total_bytes: int = TOTAL_BYTES
+    ) -> None:
+        self._span = span
+        self._line_bytes = line_bytes
+        self._total_bytes = total_bytes
+        self._open: dict[Stream, deque[_Part]] = {}
+        self._needles: dict[Stream, bytes] = {}
+        self._bytes: dict[Stream, int] = {}
+
+    @property
+    def oldest_open(self) -> int | None:
+        """The smallest offset that is still needed; None if no line is open."""
+        return min((parts[0].offset for parts in self._open.values()), default=None)
+
+    def join(self, offsets: Sequence[int], values: Sequence[bytes | None]) -> Joined:
+        """Take the next messages of the partition, in offset order, and put lines together."""
+        suspects = _suspects(values)
+        if not self._open and not suspects:
+            return Joined(values)
+        joined: list[bytes | None] = list(values)
+        partial: list[int] = []
+        unfinished: list[Unfinished] = []
+        for index in self._relevant(values, suspects):
+            value = values[index]
+            offset = int(offsets[index])
+            unfinished += self._expire(offset)
+            if value is None or not (piece := _read(value)):
+                continue
+            if piece.partial:
+                partial.append(index)
+                unfinished += self._add(_Part(offset, value, piece.text), piece)
+            elif piece.stream in self._open and piece.needle in value:
+                if not _begins(piece.text):
+                    joined[index] = piece.whole(self._complete(piece))
+                elif piece.known:
+                    unfinished += self._give_up(piece.stream)
+        if values:
+            unfinished += self._expire(int(offsets[-1]))
+        return Joined(joined, partial, unfinished)
+
+    def _relevant(self, values: Sequence[bytes | None], suspects: Sequence[int]) -> Iterator[int]:
+        """Indexes of the suspects, and while lines are open of what may go on with one of them."""
+        following = iter(suspects)
+        suspect = next(following, None)
+        index = 0
+        while index < len(values):
+            if not self._open:
+                if suspect is None:
+                    return
+                index = max(index, suspect)
+            value = values[index]
+            if index == suspect:
+                suspect = next(following, None)
+                yield index
+            elif value is not None and any(needle in value for needle in self._needles.values()):
+                yield index
+            index += 1
+
+    def _add(self, part: _Part, piece: _Piece) -> list[Unfinished]:
+        unfinished: list[Unfinished] = []
+        stream = piece.stream
+        if stream in self._open and _begins(piece.text):
+            unfinished += self._give_up(stream)
+        self._open.setdefault(stream, deque()).append(part)
+        self._needles[stream] = piece.needle
+        self._bytes[stream] = self._bytes.get(stream, 0) + len(part.value)
+        while self._bytes.get(stream, 0) > self._line_bytes:
+            unfinished.append(self._drop(stream))
+        while sum(self._bytes.values()) > self._total_bytes:
+            unfinished.append(self._drop(self._oldest()))
+        return unfinished
+
+    def _complete(self, piece: _Piece) -> str:
+        parts = self._open[piece.stream]
+        self._forget(piece.stream)
+        return "".join(part.text for part in parts) + piece.text
+
+    def _expire(self, offset: int) -> list[Unfinished]:
+        unfinished = []
+        while self._open and self._open[stream := self._oldest()][0].offset + self._span <= offset:
+            unfinished.append(self._drop(stream))
+        return unfinished
+
+    def _give_up(self, stream: Stream) -> list[Unfinished]:
+        parts = self._open[stream]
+        self._forget(stream)
+        return [Unfinished(part.offset, part.value) for part in parts]
+
+    def _oldest(self) -> Stream:
+        return min(self._open, key=lambda stream: self._open[stream][0].offset)
+
+    def _drop(self, stream: Stream) -> Unfinished:
+        """Give up the oldest part of one stream."""
+        part = self._open[stream].popleft()
+        self._bytes[stream] -= len(part.value)
+        if not self._open[stream]:
+            self._forget(stream)
+        return Unfinished(part.offset, part.value)
+
+    def _forget(self, stream: Stream) -> None:
+        del self._open[stream], self._needles[stream], self._bytes[stream]
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+_CRI: Final = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[0-9.:+Z-]{0,20} (stdout|stderr) )([PF])((?::\S{0,64})?)(?: |$)"
+)
+# How a line begins in every default format; a part in the middle of one does not.
+_BEGIN: Final = re.compile(r"\s*(?:\[\d{4}-\d\d-\d\dT|\{\s*\")")
+
+
+def _begins(text: str) -> bool:
+    return _BEGIN.match(text) is not None
+
+
+def _suspects(values: Sequence[bytes | None]) -> list[int]:
+    """Indexes of messages that look like parts of lines: a test that costs next to nothing."""
+    column = pl.Series("value", values, dtype=pl.Binary).to_frame()
+    value = pl.col("value")
+    # Tags of Fluent Bit's and Fluentd's CRI parsers, Vector's mark, the CRI prefix itself, Docker's buffer.
+    looks = (
+        value.bin.contains(b'"P"')
+        | value.bin.contains(b"out P ")
+        | value.bin.contains(b"err P ")
+        | value.bin.contains(b'"_partial"')
+        | (value.bin.size() >= DOCKER_PIECE)
+    )
+    return column.select(looks.fill_null(value=False)).to_series().arg_true().to_list()
+
+
+def _read(value: bytes) -> _Piece | None:
+    """Read a message as a runtime's line or part; None if it is neither."""
+    if value[:1].isdigit():
+        line = _CRI.match(value[:192].decode("utf-8", "surrogateescape"))
+        return line and _of_cri(line, value.decode("utf-8", "surrogateescape"), (), None)
+    if value[:1] != b"{":
+        return None
+    try:
+        envelope = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    key = next((key for key in ("log", "message") if isinstance(envelope.get(key), str)), None)
+    if key is None:
+        return None
+    text = envelope[key]
+    place = _place(envelope)
+    if line := _CRI.match(text[:192]):
+        return _of_cri(line, text, place, envelope)._replace(key=key)
+    tag = envelope.get("logtag", envelope.get("_p"))
+    partial = tag == "P" or envelope.get("_partial") is True
+    if tag is None and not partial:
+        size = len(text.encode())
+        partial = DOCKER_PIECE <= size <= DOCKER_PIECE + _DOCKER_SLACK and not text.endswith("\n")
+    stream = envelope.get("stream")
+    stream = stream if isinstance(stream, str) else ""
+    needle = place[-1] if place else stream
+    return _Piece((*place, stream), needle.encode(), bool(place), partial, text, "", envelope, key)
+
+
+def _of_cri(
+    line: re.Match[str], text: str, place: tuple[str, ...], envelope: dict[str, Any] | None
+) -> _Piece:
+    return _Piece(
+        (*place, line[2]),
+        (place[-1] if place else line[2]).encode(),
+        bool(place),
+        line[3] == "P",
+        text[line.end() :],
+        f"{line[1]}F{line[4]} ",
+        envelope,
+    )
+
+
+def _place(envelope: dict[str, Any]) -> tuple[str, ...]:
+    """(namespace, container, pod) or (directory, file) of an envelope; nothing if it tells neither."""
+    kubernetes = envelope.get("kubernetes")
+    if isinstance(kubernetes, dict):
+        pod = _text(kubernetes, "pod_name", "pod")
+        if pod:
+            namespace = _text(kubernetes, "namespace_name", "pod_namespace", "namespace")
+            return (namespace, _text(kubernetes, "container_name", "container"), pod)
+    # Slashes may be escaped, so the file's name alone is looked for.
+    directory, _, file = _text(envelope, "file", "filename", "filepath", "file_path", "tag").rpartition("/")
+    return (directory, file) if file else ()
+
+
+def _text(found: dict[str, Any], *keys: str) -> str:
+    for key in keys:
+        value = found.get(key)
+        value = value.get("name") if isinstance(value, dict) else value
+        if isinstance(value, str) and value:
+            return value
+    return ""
