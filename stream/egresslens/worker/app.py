@@ -180,7 +180,7 @@ class Worker:
 def _surroundings(worker: Worker) -> type[Service]:
     """The service that starts and stops with the app what Faust does not know of."""
 
-    class Surroundings(Service):  # type: ignore[misc] - mode has no types
+    class Surroundings(Service):  # type: ignore[misc]  # mode has no types
         async def on_start(self) -> None:
             await worker.serve()
 

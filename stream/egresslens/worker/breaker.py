@@ -54,9 +54,9 @@ class Breaker:
         if self.messages >= ENOUGH and self.rejected > self.max_share * self.messages:
             raise TooManyRejectsError(
                 f"{self.rejected:,} of the last {self.messages:,} messages were rejected (mostly {reason}): "
-                "stopping instead of dead-lettering everything. `egresslens formats` shows what a file of such "
-                "lines holds; mend EGRESSLENS_LOG_FORMAT, or raise EGRESSLENS_MAX_REJECTED_SHARE if they are to "
-                "be dead letters"
+                "stopping instead of dead-lettering everything. `egresslens formats` shows what a file of "
+                "such lines holds; mend EGRESSLENS_LOG_FORMAT, or raise EGRESSLENS_MAX_REJECTED_SHARE if "
+                "they are to be dead letters"
             )
         if self.messages >= 2 * ENOUGH:
             # Older messages count half with each look back, so that a good past does not hide a bad present.
