@@ -86,7 +86,9 @@ def _admit(values: Sequence[bytes | None], rules: Rules, seats: Seats) -> Stage:
 
 def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines once: objects by their keys, text by its layout, the rest one by one."""
-    stage, lines = template.read_texts(prefixes.runtime(lines), rules)
+    stage, lines = template.read_texts(lines, rules, prefixed=True)
+    custom, lines = template.read_texts(prefixes.runtime(lines), rules, prefixed=False)
+    stage += custom
     braced = lines["text"].str.starts_with("{")
     if braced.any():
         stage += objects.step(lines.filter(braced), rules)

@@ -60,18 +60,21 @@ def _compile(name: str, source: str) -> TextFormat | JsonFormat:
     return text
 
 
-def read_texts(lines: pl.DataFrame, rules: Rules) -> tuple[Stage, pl.DataFrame]:
-    """Read lines (LINES) of text formats; the other lines come back unchanged."""
+def read_texts(lines: pl.DataFrame, rules: Rules, *, prefixed: bool) -> tuple[Stage, pl.DataFrame]:
+    """Read lines (LINES) of text formats; the other lines come back unchanged.
+
+    Args:
+        lines: the lines.
+        rules: name the formats.
+        prefixed: whether a container runtime's prefix may stand before a line. Then only formats are tried
+            that tell where they begin: what looks like a prefix may be theirs.
+    """
     stage = Stage()
     for text in compiled(rules.log_format).texts:
-        if lines.is_empty():
+        # Their order is their priority: none is tried before one that has to wait.
+        if lines.is_empty() or (prefixed and not text.rooted):
             break
-        if text.braced:
-            rows, lines = text.read(lines)
-        else:
-            objects = lines["text"].str.starts_with("{")
-            rows, others = text.read(lines.filter(~objects))
-            lines = pl.concat([lines.filter(objects), others])
+        rows, lines = text.read(lines)
         stage += typed(rows, rules)
     return stage, lines
 

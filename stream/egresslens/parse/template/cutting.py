@@ -21,6 +21,7 @@ from egresslens.parse.template.slots import Pieces, Slot, slots_of
 # Preferred first: what values hold least.
 _DELIMITERS: Final = '" \t|;,'
 _TEXT: Final = "~"
+_SPACELESS: Final = frozenset({Kind.WORD, Kind.CLUSTER, Kind.PATH})
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Cuts:
         """Cut texts.
 
         Returns:
-            (the wanted slots' texts, or an empty frame where no text fits; which texts fit)
+            (the wanted slots' texts and `damage`, or an empty frame where no text fits; which texts fit)
         """
         frame = texts.alias(_TEXT).to_frame()
         for expressions in self.rounds:
@@ -56,15 +57,17 @@ class Cuts:
         fits = frame.select(pl.all_horizontal(self.tests).fill_null(value=False)).to_series()
         if not fits.any():
             return pl.DataFrame(), fits
-        return frame.select(value.alias(name) for name, value in self.values.items()), fits
+        undamaged = pl.lit(None, pl.String).alias("damage")
+        values = (value.alias(name) for name, value in self.values.items())
+        return frame.with_columns(undamaged).select(*values, "damage"), fits
 
 
 def plan(pieces: Pieces) -> Cuts | None:
     """How to cut texts of a format, or None where a value that usually holds spaces would be cut at them."""
     if not _worthwhile(pieces):
         return None
-    draft = _Draft()
-    _cut(draft, pieces, pl.col(_TEXT), 0)
+    draft = _Draft(tests=[pl.col(_TEXT).is_not_null()])
+    _cut(draft, pieces, pl.col(_TEXT), "")
     values: dict[str, pl.Expr] = {}
     for slot in slots_of(pieces):
         value = _joined(draft.parts[slot.column])
@@ -89,15 +92,16 @@ def _joined(parts: list[tuple[pl.Expr, str]]) -> pl.Expr:
     return pl.concat_str([part for part, _ in parts], separator=parts[0][1])
 
 
-def _cut(draft: _Draft, pieces: Pieces, text: pl.Expr, depth: int) -> None:
-    """Add what cuts `text`, a column of round `depth`, into `pieces`."""
+def _cut(draft: _Draft, pieces: Pieces, text: pl.Expr, cut_at: str) -> None:
+    """Add what cuts `text` into `pieces`; `cut_at` are the delimiters it was cut at before, one per round."""
     slots = slots_of(pieces)
     if not slots:
         draft.tests.append(text == "".join(piece for piece in pieces if isinstance(piece, str)))
         return
     if len(slots) == 1 and not _holds_quote(pieces):
-        _strip(draft, pieces, text)
+        _strip(draft, pieces, text, cut_at)
         return
+    depth = len(cut_at)
     by = _delimiter(pieces)
     name = next(draft.names)
     if len(draft.rounds) == depth:
@@ -114,14 +118,14 @@ def _cut(draft: _Draft, pieces: Pieces, text: pl.Expr, depth: int) -> None:
     cut = pl.col(name).struct
     draft.tests += [cut[len(parts) - 1].is_not_null(), cut[len(parts)].is_null()]
     for index, part in enumerate(parts):
-        _cut(draft, part, cut[index], depth + 1)
+        _cut(draft, part, cut[index], cut_at + by)
 
 
 def _holds_quote(pieces: Pieces) -> bool:
     return any('"' in piece for piece in pieces if isinstance(piece, str))
 
 
-def _strip(draft: _Draft, pieces: Pieces, text: pl.Expr) -> None:
+def _strip(draft: _Draft, pieces: Pieces, text: pl.Expr, cut_at: str) -> None:
     """One slot, and perhaps a literal before and behind it."""
     at = next(i for i, piece in enumerate(pieces) if isinstance(piece, Slot))
     before = "".join(piece for piece in pieces[:at] if isinstance(piece, str))
@@ -133,7 +137,10 @@ def _strip(draft: _Draft, pieces: Pieces, text: pl.Expr) -> None:
     if behind:
         draft.tests.append(value.str.ends_with(behind))
         value = value.str.strip_suffix(behind)
-    _found(draft, slots_of(pieces)[0], value)
+    slot = slots_of(pieces)[0]
+    if slot.kind in _SPACELESS and not slot.quoted and " " not in cut_at:
+        draft.tests.append(~value.str.contains(" ", literal=True))
+    _found(draft, slot, value)
 
 
 def _found(draft: _Draft, slot: Slot, value: pl.Expr) -> None:

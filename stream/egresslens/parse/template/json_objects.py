@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 import polars as pl
@@ -24,15 +24,10 @@ from egresslens.parse.ndjson import KEY
 from egresslens.parse.stage import LINES, Stage
 from egresslens.parse.template.fields import Read
 from egresslens.parse.template.grammar import FormatError
+from egresslens.parse.template.operators import ALWAYS
 from egresslens.parse.template.pattern import Pattern
 from egresslens.parse.template.slots import Slot, slots_of
 from egresslens.parse.template.texts import TextFormat, named, pattern, reads, stripped, text_format
-
-# Operators that always print something, whatever the record.
-_ALWAYS: Final = frozenset(
-    {"START_TIME", "START_TIME_LOCAL", "EMIT_TIME", "EMIT_TIME_LOCAL", "RESPONSE_CODE", "RESPONSE_FLAGS",
-     "RESPONSE_FLAGS_LONG", "BYTES_RECEIVED", "BYTES_SENT"}
-)  # fmt: skip
 
 
 class Leaf(NamedTuple):
@@ -55,7 +50,7 @@ class Leaf(NamedTuple):
     @property
     def always(self) -> bool:
         """Whether every record has it."""
-        return self.single is None or self.single.operator.name in _ALWAYS
+        return self.single is None or self.single.operator.name in ALWAYS
 
 
 @dataclass(frozen=True)

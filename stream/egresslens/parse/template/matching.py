@@ -14,9 +14,10 @@ from typing import Final
 import polars as pl
 
 from egresslens.parse.damage import Damage
-from egresslens.parse.template.operators import Kind
+from egresslens.parse.template.operators import ALWAYS
 from egresslens.parse.template.slots import Pieces, Slot, slots_of
 
+_WHOLE: Final = "~"
 _SPECIAL: Final = re.compile(r"([\\.+*?()|\[\]{}^$])")
 
 
@@ -42,28 +43,39 @@ def regex(pieces: Pieces, *, every: bool = False, relaxed: bool = False, longest
         return f"({inner})" if every or piece.wanted else f"(?:{inner})"
 
     shapes = [shape(piece) for piece in pieces]
-    _forgive_ends(pieces, shapes)
+    _forgive_ends(pieces, shapes, longest=longest)
     return rf"\A({''.join(shapes)})\z"
 
 
-def _forgive_ends(pieces: Pieces, shapes: list[str]) -> None:
-    """Texts come stripped: a value that is empty at either end took its space along."""
-    last = len(pieces) - 1
-    while last >= 2 and _may_go(pieces[last], pieces[last - 1]) and not _open(pieces[last - 2]):
-        shapes[last - 1] = f"(?:{shapes[last - 1]}{shapes[last]})?"
-        shapes[last] = ""
-        last -= 2
-    first = 0
-    while first + 2 < last and _may_go(pieces[first], pieces[first + 1]):
-        shapes[first + 1] = f"(?:{''.join(shapes[: first + 2])})?"
-        shapes[: first + 1] = [""] * (first + 1)
-        first += 2
+def _forgive_ends(pieces: Pieces, shapes: list[str], *, longest: bool) -> None:
+    """Texts come stripped: a value that is empty at either end took the space beside it along."""
+    at = len(pieces) - 1
+    # The longest reading would give everything to an open slot and find the rest empty.
+    while at >= 1 and _may_go(pieces[at]) and not (longest and _open(pieces[at - 2])):
+        before = pieces[at - 1]
+        if not isinstance(before, str) or not before[-1].isspace():
+            break
+        kept = before.rstrip()
+        shapes[at - 1 :] = [f"{literal(kept)}(?:{literal(before[len(kept) :])}{''.join(shapes[at:])})?"]
+        if kept:
+            break
+        at -= 2
+    end, at = len(shapes), 0
+    while at + 1 < end - 1 and _may_go(pieces[at]):
+        behind = pieces[at + 1]
+        if not isinstance(behind, str) or not behind[0].isspace():
+            break
+        kept = behind.lstrip()
+        space = literal(behind[: len(behind) - len(kept)])
+        shapes[: at + 2] = [*[""] * (at + 1), f"(?:{''.join(shapes[: at + 1])}{space})?{literal(kept)}"]
+        if kept:
+            break
+        at += 2
 
 
-def _may_go(slot: str | Slot, space: str | Slot) -> bool:
-    return (
-        isinstance(slot, Slot) and slot.kind is not Kind.TIME and isinstance(space, str) and space.isspace()
-    )
+def _may_go(piece: str | Slot) -> bool:
+    """Whether a piece may be empty."""
+    return isinstance(piece, Slot) and piece.operator.name not in ALWAYS
 
 
 def _open(piece: str | Slot) -> bool:
@@ -97,22 +109,23 @@ def match(texts: pl.Series, pieces: Pieces, *, relaxed: bool) -> tuple[pl.DataFr
         (the wanted slots' texts and `damage`, which texts fit)
     """
     wanted = [slot for slot in slots_of(pieces) if slot.wanted]
-    rows, fits = _groups(texts, regex(pieces, relaxed=relaxed), wanted)
+    rows = _groups(texts, regex(pieces, relaxed=relaxed), wanted)
+    fits = rows[_WHOLE].is_not_null()
     for slot in wanted:
         if slot.limit is not None:
             fits &= rows[slot.column].str.len_chars().le(slot.limit).fill_null(value=True)
     damage = pl.lit(None, pl.String)
     deciding = [slot.column for slot in wanted if slot.decides]
     if deciding and fits.any() and (relaxed or not one_reading(pieces)):
-        other, _ = _groups(texts, regex(pieces, relaxed=relaxed, longest=True), wanted)
-        same = pl.all_horizontal(pl.col(name).eq_missing(pl.lit(other[name])) for name in deciding)
+        other = _groups(texts, regex(pieces, relaxed=relaxed, longest=True), wanted)
+        same = other[_WHOLE].is_null() | pl.all_horizontal(
+            pl.col(name).eq_missing(pl.lit(other[name])) for name in deciding
+        )
         damage = pl.when(~same).then(pl.lit(Damage.AMBIGUOUS.value))
-    return rows.with_columns(damage.alias("damage")), fits
+    return rows.with_columns(damage.alias("damage")).drop(_WHOLE), fits
 
 
-def _groups(texts: pl.Series, pattern: str, wanted: list[Slot]) -> tuple[pl.DataFrame, pl.Series]:
+def _groups(texts: pl.Series, pattern: str, wanted: list[Slot]) -> pl.DataFrame:
     table = texts.str.extract_groups(pattern).struct.unnest()
-    fits = table.to_series(0).is_not_null()
-    return table.drop(table.columns[0]).rename(
-        dict(zip(table.columns[1:], (slot.column for slot in wanted), strict=True))
-    ), fits
+    names = [_WHOLE, *(slot.column for slot in wanted)]
+    return table.rename(dict(zip(table.columns, names, strict=True)))

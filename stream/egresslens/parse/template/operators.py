@@ -215,6 +215,12 @@ _ATTRIBUTES: Final[dict[str, Meaning]] = {
 _REQUEST_NAMES: Final = ("REQ", "REQUEST_HEADER", "REQ_WITHOUT_QUERY")
 _RESPONSE_NAMES: Final = ("RESP", "RESPONSE_HEADER")
 
+# Operators that print something whatever the record, even with `omit_empty_values`.
+ALWAYS: Final = frozenset(
+    {"START_TIME", "START_TIME_LOCAL", "EMIT_TIME", "EMIT_TIME_LOCAL", "RESPONSE_CODE", "RESPONSE_FLAGS",
+     "RESPONSE_FLAGS_LONG", "BYTES_RECEIVED", "BYTES_SENT"}
+)  # fmt: skip
+
 # Operators that Envoy refuses without arguments.
 NEEDS_ARGS: Final = frozenset(
     {

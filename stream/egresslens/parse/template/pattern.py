@@ -44,7 +44,6 @@ class Pattern:
         if self._cuts is not None:
             values, fits = self._cuts.apply(rows[column])
             if fits.any():
-                values = values.with_columns(pl.lit(None, pl.String).alias("damage"))
                 if fits.all():
                     return rows.hstack(values), rows.clear()
                 found.append(rows.filter(fits).hstack(values.filter(fits)))

@@ -22,9 +22,9 @@ _SHAPES: Final[dict[Kind, str]] = {
     Kind.FLAGS: "-?[A-Za-z0-9_,]*",
     Kind.PROTOCOL: "(?:HTTP/[0-9.]+|-)?",
     # Four parts between three pipes, or no pipe at all.
-    Kind.CLUSTER: r'(?:[a-z0-9_-]+\|[0-9]*\|[^|\n]*\|[^|" \n]*|[^" \n]*)',
-    Kind.WORD: '[^" \n]*',
-    Kind.PATH: "[^ \n]*",
+    Kind.CLUSTER: r'(?:[a-z0-9_-]+\|[0-9]*\|[^|\n]*\|[^|" \t\n]*|[^" \t\n]*)',
+    Kind.WORD: '[^" \t\n]*',
+    Kind.PATH: "[^ \t\n]*",
 }
 _MULTI_LINE: Final = frozenset({"LOCAL_REPLY_BODY", "FILE_CONTENT", "SECRET"})
 # Kinds whose texts tell by themselves where they end.
@@ -73,7 +73,7 @@ class Slot:
         if self.kind is Kind.TIME:
             return f"(?:{self.time.pattern}|-)?"
         if self.kind is Kind.TEXT and not relaxed:
-            return self._limited('[^"\n]*' if self.quoted else '[^" \n]*')
+            return self._limited('[^"\n]*' if self.quoted else '[^" \t\n]*')
         shape = _SHAPES.get(self.kind)
         if shape and not (relaxed and self.kind is Kind.PATH):
             return self._limited(shape)
@@ -95,7 +95,7 @@ class Slot:
             return char not in "-0123456789"
         if self.kind is Kind.FLAGS:
             return not char.isalnum() and char not in "-_,"
-        return char == " " or (char == '"' and self.kind is not Kind.PATH)
+        return char in " \t" or (char == '"' and self.kind is not Kind.PATH)
 
     def _limited(self, shape: str) -> str:
         if self.limit is None or self.limit > _MAX_REPEAT or not shape.endswith("]*"):

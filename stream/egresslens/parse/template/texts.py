@@ -29,10 +29,19 @@ class TextFormat:
         return reads(slots_of(self.pattern.pieces))
 
     @cached_property
-    def braced(self) -> bool:
-        """Whether its lines begin with `{`, as those of JSON do."""
+    def rooted(self) -> bool:
+        """Whether it tells where its lines begin, so that no prefix is taken for a value."""
         first = self.pattern.pieces[0]
-        return first.startswith("{") if isinstance(first, str) else first.kind is Kind.PROSE
+        return isinstance(first, str) or first.kind is Kind.TIME
+
+    @cached_property
+    def _begins(self) -> pl.Expr:
+        """Whether a line can be of this format, by its first character."""
+        first = self.pattern.pieces[0]
+        if isinstance(first, str):
+            return pl.col("text").str.starts_with(first)
+        # What begins with a brace is an object, often a shipper's, and would fit what fits everything.
+        return ~pl.col("text").str.starts_with("{")
 
     def read(self, lines: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Split lines into those of this format and the others.
@@ -43,7 +52,12 @@ class TextFormat:
         Returns:
             (what `values.typed` takes, the other lines unchanged)
         """
-        rows, others = self.pattern.read(lines, "text")
+        similar = lines.select(self._begins).to_series()
+        if similar.all():
+            rows, others = self.pattern.read(lines, "text")
+        else:
+            rows, others = self.pattern.read(lines.filter(similar), "text")
+            others = pl.concat([lines.filter(~similar), others])
         return named(rows, self.reads, self.name), others
 
 
