@@ -7,7 +7,7 @@ each as a message of its own.
 `Partials` is a state machine over one Kafka partition, fed in offset order. The record of a joined line is
 that of the message that completes it. What is waiting is, by definition, this: of each stream the parts since
 the last whole line, not older than `span` offsets, the newest that make up at most `line_bytes`; and of all
-of these the newest of at most `total_bytes`. A part that falls out is unfinished. Whatever the bounds push out
+of these the newest of at most `total_bytes`. A part that falls out is unfinished. What the bounds push out
 is the oldest of its kind, so the state at an offset follows from the messages since `oldest_open` alone:
 a worker that commits no further than that, and after a restart feeds the messages from there on again, is in
 the same state as one that never stopped, whatever the batches were.
