@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -160,7 +160,8 @@ class Database:
         """Roll up, and let what was rolled up count at once instead of in ten seconds."""
         done = rollup.roll_up(self.writer, self.settings, now)
         self.command(
-            "ALTER TABLE {db}.raw_rolled UPDATE rolled_at = rolled_at - 60 WHERE 1 SETTINGS mutations_sync = 1"
+            "ALTER TABLE {db}.raw_rolled UPDATE rolled_at = rolled_at - 60 WHERE 1 "
+            "SETTINGS mutations_sync = 1"
         )
         return done
 
@@ -184,13 +185,24 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProces
         yield store
 
 
-@pytest.fixture
-def database(clickhouse: StoreProcess) -> Iterator[Database]:
-    """An empty database with the schema."""
+@pytest.fixture(scope="module")
+def migrated(clickhouse: StoreProcess) -> Iterator[Database]:
+    """A database with the schema, which the tests of a file share: ask for `database`, it is empty."""
     settings = settings_of(clickhouse)
     writer, reader = connect(settings, "writer"), connect(settings, "reader")
     migrate(writer, settings)
     yield Database(settings, writer, reader)
-    writer.command(f"DROP DATABASE {settings.database}")
     writer.close()
     reader.close()
+
+
+@pytest.fixture
+def database(migrated: Database) -> Database:
+    """An empty database with the schema."""
+    filled = migrated.rows(
+        "SELECT name FROM system.tables "
+        "WHERE database = '{db}' AND total_rows > 0 AND name != 'raw_migrations'"
+    )
+    for row in filled:
+        migrated.command(f"TRUNCATE TABLE {{db}}.{row['name']}")
+    return migrated

@@ -5,13 +5,24 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
-from clickhouse_rows import HOUR, Database, clickhouse, database, event, events, minute, window, windows
-from clickhouse_rows import progress as progress_row
 
+from clickhouse_rows import (
+    HOUR,
+    Database,
+    clickhouse,
+    database,
+    event,
+    events,
+    migrated,
+    minute,
+    window,
+    windows,
+)
+from clickhouse_rows import progress as progress_row
 from egresslens import record
 from egresslens.clickhouse import frames
 
-__all__ = ["clickhouse", "database"]
+__all__ = ["clickhouse", "database", "migrated"]
 
 pytestmark = pytest.mark.functional
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from clickhouse_connect.driver.client import Client
-from clickhouse_rows import clickhouse, settings_of
 from click.testing import CliRunner
+from clickhouse_connect.driver.client import Client
 
+from clickhouse_rows import clickhouse, settings_of
 from egresslens import record
 from egresslens.cli import cli
 from egresslens.clickhouse import frames, schema

@@ -1,11 +1,29 @@
 """Rolled up or not, late or not, twice or not: the views of hours, days and destinations tell the truth."""
 
+import random
+import threading
+import time
+from collections import Counter
 from datetime import timedelta
 
 import pytest
-from clickhouse_rows import FAR, HOUR, Database, clickhouse, database, minute, progress, window, windows
 
-__all__ = ["clickhouse", "database"]
+from clickhouse_rows import (
+    FAR,
+    HOUR,
+    Database,
+    clickhouse,
+    database,
+    migrated,
+    minute,
+    progress,
+    window,
+    windows,
+)
+from egresslens.clickhouse.client import connect
+from egresslens.clickhouse.rollup import roll_up
+
+__all__ = ["clickhouse", "database", "migrated"]
 
 pytestmark = pytest.mark.functional
 
@@ -59,7 +77,7 @@ def test_what_is_rolled_up_outlives_its_minutes(full: Database):
 
 
 def test_days_outlive_their_hours_and_destinations_their_days(full: Database):
-    hours, days, destinations = views(full)
+    _, days, destinations = views(full)
     full.roll_up()
     for table in ("raw_windows_1m", "raw_changed_hours", "raw_windows_1h"):
         full.command(f"TRUNCATE TABLE {{db}}.{table}")
@@ -129,9 +147,67 @@ def test_a_withdrawn_row_leaves_the_rolled_up_tiers_as_well(full: Database):
 
 
 def test_a_roll_up_counts_only_ten_seconds_after_it_was_recorded(full: Database):
-    from egresslens.clickhouse.rollup import roll_up
-
     before = views(full)
     roll_up(full.writer, full.settings, FAR)
     full.command("TRUNCATE TABLE {db}.raw_windows_1h")
     assert views(full)[:1] == before[:1]
+
+
+class Traffic:
+    """A writer, roll-ups and readers beside each other, until a deadline."""
+
+    def __init__(self, database: Database, seconds: float) -> None:
+        self.database = database
+        self.deadline = time.monotonic() + seconds
+        self.sent = self.acknowledged = 0
+        self.wrong: list[tuple[str, int, int, int]] = []
+
+    def write(self) -> None:
+        chance, counts, offset = random.Random(1), Counter[tuple[int, str]](), 0
+        while time.monotonic() < self.deadline:
+            hour = chance.randrange(60)
+            changed = {}
+            for _ in range(20):
+                key = (hour * 60 + chance.randrange(60), chance.choice("abc"))
+                offset += 1
+                counts[key] += 1
+                changed[key] = window(
+                    window_start=minute(key[0]),
+                    destination_host=key[1],
+                    requests=counts[key],
+                    last_offset=offset,
+                )
+            self.sent += 20
+            self.database.insert("raw_windows_1m", windows(*changed.values()))
+            self.database.insert("raw_progress", progress(offset))
+            self.acknowledged += 20
+
+    def roll(self) -> None:
+        client = connect(self.database.settings, "writer")
+        while time.monotonic() < self.deadline:
+            roll_up(client, self.database.settings, FAR)
+        client.close()
+
+    def read(self, view: str) -> None:
+        client = connect(self.database.settings, "reader")
+        query = f"SELECT sum(requests) FROM {self.database.settings.database}.{view}"
+        last = 0
+        while time.monotonic() < self.deadline:
+            least = max(last, self.acknowledged)
+            last = client.query(query).result_rows[0][0]
+            if not least <= last <= self.sent:
+                self.wrong.append((view, least, last, self.sent))
+        client.close()
+
+
+def test_no_read_goes_back_or_ahead_while_windows_are_written_and_rolled_up(database: Database):
+    traffic = Traffic(database, seconds=16)
+    threads = [threading.Thread(target=run) for run in (traffic.write, traffic.roll, traffic.roll)]
+    threads += [threading.Thread(target=traffic.read, args=(view,)) for view in VIEWS]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert traffic.wrong == []
+    used = "SELECT count() AS n FROM {db}.raw_hours WHERE changed = settled"
+    assert database.rows(used)[0]["n"] > 0
