@@ -217,13 +217,9 @@ def _pieces(text: str, log_format: Sequence[str]) -> list[str]:
         return [text]
     if log_format:
         return lines
-    pieces = lines[:1]
-    for line in lines[1:]:
-        if _START.match(line):
-            pieces.append(line)
-        else:
-            pieces[-1] += f"\n{line}"
-    return pieces
+    starts = [place for place, line in enumerate(lines) if not place or _START.match(line)]
+    ends = [*starts[1:], len(lines)]
+    return ["\n".join(lines[start:end]) for start, end in zip(starts, ends, strict=True)]
 
 
 def _objects(text: str) -> list[str]:
