@@ -43,7 +43,7 @@ def command(folder: Path | None, once: bool) -> None:
     from egresslens.demo.process import PartError  # noqa: PLC0415
     from egresslens.demo.run import demo  # noqa: PLC0415
 
-    for name in (signal.SIGTERM, signal.SIGHUP):
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     out = console()
     try:
@@ -64,7 +64,7 @@ def _state(folder: Path | None) -> Iterator[Path]:
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise click.UsageError(
-            f"{folder} is not empty (an earlier demo's store opens with egresslens store --dir {folder}/store)"
+            f"{folder} is not empty (for an earlier demo's store: egresslens store --dir {folder}/store)"
         )
     folder.mkdir(parents=True, exist_ok=True)
     yield folder.absolute()
