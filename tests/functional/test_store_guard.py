@@ -15,6 +15,7 @@ SYNTAX_ERROR, READONLY, NOT_IMPLEMENTED, UNKNOWN_SETTING = 62, 164, 48, 115
 DATABASE_ACCESS_DENIED, SUPPORT_IS_DISABLED, OUTFILE, FUNCTION_NOT_ALLOWED = 291, 344, 358, 446
 CONSTRAINT, INVALID_USAGE_OF_INPUT, ACCESS_DENIED = 452, 477, 497
 
+REFUSALS = (ACCESS_DENIED, FUNCTION_NOT_ALLOWED, CONSTRAINT, DATABASE_ACCESS_DENIED)
 SECRET = "only in the file"
 
 
@@ -123,7 +124,7 @@ def test_no_statement_reads_a_file(store, secret, sql, account):
     assert SECRET not in answered.text
 
 
-# What only the writer could try: nothing of it may leave a trace outside the store, or a reader of files inside.
+# What only the writer could try: nothing of it may leave a trace outside the store, or read a file later.
 WRITES_OF_FILES = {
     "SELECT 1 INTO OUTFILE '{f}'": OUTFILE,
     "SELECT 1 INTO OUTFILE '{f}' TRUNCATE FORMAT CSV": OUTFILE,
@@ -152,7 +153,8 @@ WRITES_OF_FILES = {
     "CREATE TABLE t.f AS file('{f}', LineAsString)": ACCESS_DENIED,
     "CREATE TABLE t.f (x String) ORDER BY x SETTINGS disk = disk(type = local, path = '{d}')": CONSTRAINT,
     "CREATE TABLE t.f (x String) ORDER BY x SETTINGS disk = disk(type = web, path = '{d}')": CONSTRAINT,
-    "CREATE TABLE t.f (x Int8) ORDER BY x SETTINGS disk = disk(type = local_blob_storage, path = '{d}')": CONSTRAINT,
+    "CREATE TABLE t.f (x Int8) ENGINE = MergeTree ORDER BY x "
+    "SETTINGS disk = disk(type=local_blob_storage, path='{d}')": CONSTRAINT,
     "CREATE TABLE t.f (x String) ORDER BY x SETTINGS storage_policy = 'other'": CONSTRAINT,
     "CREATE TABLE t.f (x String, y String DEFAULT file('{f}')) ORDER BY x": ACCESS_DENIED,
     "CREATE TABLE t.f (x String, y String ALIAS file('{f}')) ORDER BY x": ACCESS_DENIED,
@@ -234,6 +236,8 @@ WRITES_OF_FILES = {
     "SELECT 1 SETTINGS profile = 'default'": UNKNOWN_SETTING,
     "SELECT 1 SETTINGS max_memory_usage = 0": CONSTRAINT,
     "SELECT 1 SETTINGS max_execution_time = 1000000": CONSTRAINT,
+    "SELECT 1 SETTINGS max_result_bytes = 0": CONSTRAINT,
+    "SELECT 1 SETTINGS max_threads = 10000": CONSTRAINT,
     "SELECT 1 SETTINGS s3_base = 'http://127.0.0.1/'": CONSTRAINT,
     "SELECT 1 SETTINGS allow_introspection_functions = 1": CONSTRAINT,
 }
@@ -330,8 +334,9 @@ def test_a_request_cannot_loosen_what_its_account_may_do(store, name, value, cod
 # The SQL of migrations, sinks, reports and dashboards looks like this.
 ALLOWED = """
 CREATE TABLE IF NOT EXISTS {db}.a (
-    d DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(3)), s LowCardinality(Nullable(String)), m Map(String, UInt64),
-    v UInt64, INDEX i s TYPE bloom_filter(0.01) GRANULARITY 4, PROJECTION p (SELECT * ORDER BY v))
+    d DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(3)), s LowCardinality(Nullable(String)),
+    m Map(String, UInt64), v UInt64, INDEX i s TYPE bloom_filter(0.01) GRANULARITY 4,
+    PROJECTION p (SELECT * ORDER BY v))
 ENGINE = ReplacingMergeTree(v) PARTITION BY toYYYYMM(d) ORDER BY (d, v) TTL toDateTime(d) + INTERVAL 3 DAY
 SETTINGS index_granularity = 8192, deduplicate_merge_projection_mode = 'rebuild',
     lightweight_mutation_projection_mode = 'rebuild'

@@ -109,11 +109,13 @@ TABLE_TEXT_SETTINGS: Final = _names(
     exclude_materialize_skip_indexes_on_merge
     """
 )
-# Settings that would change what the guard sees, or loosen what an account may do.
+# Settings of other types that would change what the guard sees, loosen what an account may do, or trouble the
+# process (profilers send it signals).
 LOOSENING_SETTINGS: Final = re.compile(
-    "readonly|allow_ddl|dialect|.*_dialect|implicit_select|default_(temporary_)?table_engine|"
-    "default_database_engine|.*introspection.*|.*eval_table_function.*|allow_.*ai_.*|table_disk|"
-    "s3.*|azure.*|hdfs.*|url_.*|engine_file_.*|engine_url_.*"
+    "readonly|allow_ddl|dialect|.*_dialect|implicit_select|implicit_transaction|max_parser_.*|"
+    "default_(temporary_)?table_engine|default_database_engine|.*introspection.*|.*python.*|.*eval_table_function.*|"
+    "(.*_)?ai_.*|table_disk|dynamic_disk_.*|into_outfile_.*|http_allow_.*|webassembly_.*|.*profiler.*|jemalloc_.*|"
+    "trace_profile_.*|send_logs_.*|max_result_bytes|s3.*|azure.*|hdfs.*|url_.*|engine_file_.*|engine_url_.*"
 )
 
 READS: Final = _names(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -36,9 +36,7 @@ def reader(raw: Any, encoding: str) -> Readable:
         "identity": lambda: raw,
         "gzip": lambda: gzip.GzipFile(fileobj=raw),
         "deflate": lambda: _Deflated(raw),
-        "zstd": lambda: zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(
-            raw, read_across_frames=True
-        ),
+        "zstd": lambda: _Zstd(raw),
         "lz4": lambda: lz4.frame.LZ4FrameFile(raw),
     }
     if encoding not in makers:
@@ -89,6 +87,50 @@ class _Deflated:
             if not pending:
                 raise EOFError("the compressed body ends early")
         return b""
+
+
+class _Zstd:
+    """Decode zstd frames in bounded steps.
+
+    zstandard's own reader takes a body that is cut short for one that has ended.
+    """
+
+    # A block of 4 bytes can stand for 128 KiB, so this many stand for 16 MiB at most.
+    _PIECE: Final = 512
+
+    def __init__(self, raw: Readable) -> None:
+        self._raw = raw
+        self._pieces: Iterator[bytes] = iter(())
+        self._frame: Any = None
+        self._ready = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        while not self._ready:
+            piece = next(self._pieces, None) or self._next_piece()
+            if not piece:
+                return b""
+            self._ready = memoryview(self._decode(piece))
+        taken = bytes(self._ready[:size])
+        self._ready = self._ready[size:]
+        return taken
+
+    def _next_piece(self) -> bytes:
+        data = self._raw.read(64 * 1024)
+        if not data and self._frame is not None:
+            raise EOFError("the compressed body ends early")
+        self._pieces = (data[at : at + self._PIECE] for at in range(0, len(data), self._PIECE))
+        return next(self._pieces, b"")
+
+    def _decode(self, piece: bytes) -> bytes:
+        decoded = b""
+        while piece:
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=2**27).decompressobj()
+            decoded += self._frame.decompress(piece)
+            piece = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        return decoded
 
 
 class _Lz4:

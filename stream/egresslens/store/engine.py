@@ -39,9 +39,10 @@ class Limits:
     engine_memory_bytes: int = 6 * GIB
     reader_seconds: int = 300
     writer_seconds: int = 3600
-    query_bytes: int = 4 * MIB  # text of one statement
+    query_bytes: int = MIB  # text of one statement
     body_bytes: int = 1 * GIB  # data of one insert, uncompressed
     result_bytes: int = 512 * MIB  # of a result that cannot be streamed
+    threads: int = 64  # of one query
     concurrent: int = 16  # requests at once, per account
     sessions: int = 64  # per account
     stalled_seconds: int = 60  # a client that neither sends nor reads for so long is dropped
@@ -336,9 +337,14 @@ _USERS: Final = """<clickhouse>
       <max_memory_usage>{limits.query_memory_bytes}</max_memory_usage>
       <max_execution_time>{limits.writer_seconds}</max_execution_time>
       <allow_introspection_functions>0</allow_introspection_functions>
+      <allow_python_table_function>0</allow_python_table_function>
       <constraints>
         <max_memory_usage><min>1</min><max>{limits.query_memory_bytes}</max></max_memory_usage>
         <max_execution_time><min>1</min><max>{limits.writer_seconds}</max></max_execution_time>
+        <allow_introspection_functions><const/></allow_introspection_functions>
+        <allow_python_table_function><const/></allow_python_table_function>
+        <max_threads><max>{limits.threads}</max></max_threads>
+        <max_insert_threads><max>{limits.threads}</max></max_insert_threads>
       </constraints>
     </default>
     <reader>

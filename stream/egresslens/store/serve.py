@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -20,8 +19,9 @@ from egresslens.store.server import Server
 
 log = logging.getLogger(__name__)
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-# Requests under way get this long after SIGTERM; all of the shutdown takes less than 10 s.
-GRACE_S: Final = 5.0
+# After SIGTERM, requests under way get this long to end by themselves, and the process to end.
+GRACE_S: Final = 3.0
+DEADLINE_S: Final = 5.0
 
 
 def serve(
@@ -48,12 +48,6 @@ def serve(
     except OSError as error:
         engine.close()
         raise StoreUnavailableError(f"the store cannot use {folder} or {host}:{port}: {error}") from error
-    if server.working:
-        # A thread in the engine cannot be stopped, and closing the engine under it would crash. What has been
-        # acknowledged is on disk: a kill at any moment loses nothing of it.
-        log.warning("stopped with %d requests unanswered", server.working)
-        logging.shutdown()
-        os._exit(0)
     server.close()
     engine.close()
 
@@ -84,9 +78,19 @@ async def _run(
         for account in ACCOUNTS:
             announce(f"{account} password in {password_file(folder, account)}")
         await stop.wait()
+        loop.call_later(DEADLINE_S, _leave)
     finally:
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(runner.cleanup(), GRACE_S + 2)
+        await runner.cleanup()
+
+
+def _leave() -> None:
+    """End the process with threads in the engine: they cannot be stopped, nor the engine closed under them.
+
+    What has been acknowledged is on disk: a kill at any moment loses nothing of it.
+    """
+    log.warning("stopped with requests unanswered")
+    logging.shutdown()
+    os._exit(0)
 
 
 def _hosts(host: str, others: Iterable[str]) -> frozenset[str]:

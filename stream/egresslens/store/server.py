@@ -10,14 +10,15 @@ import uuid
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, TimeoutError  # noqa: A004 - in 3.10 another than the built-in
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import ClientError, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from egresslens.store import codecs, errors, request
 from egresslens.store.engine import Answer, Engine, Limits, Stream, quote
@@ -98,12 +99,6 @@ class Server:
         self._display, self._version, self._timezone = (str(value) for value in about)
         self._slots = {name: asyncio.Semaphore(limits.concurrent) for name in ("writer", "reader")}
         self._pool = ThreadPoolExecutor(max_workers=2 * limits.concurrent, thread_name_prefix="query")
-        self._working = 0
-
-    @property
-    def working(self) -> int:
-        """Threads that are in the engine now."""
-        return self._working
 
     def app(self) -> web.Application:
         """The aiohttp application, for an `AppRunner(auto_decompress=False)`: bodies are decoded here."""
@@ -205,7 +200,6 @@ class Server:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         """Run in a thread, to its end even if the request is cancelled: a handle is not given back in use."""
-        self._working += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         try:
             return await asyncio.shield(future)
@@ -213,8 +207,6 @@ class Server:
             with suppress(Exception):
                 await future
             raise
-        finally:
-            self._working -= 1
 
     async def _form(self, http: web.Request) -> dict[str, str]:
         values: dict[str, str] = {}
@@ -281,10 +273,9 @@ class Server:
         )
         with ExitStack() as stack:
             lease = self._lease(stack, call)
+            lease.prepare(options.database, {**whole, **options.settings, **(verdict.settings or {})})
             if verdict.settings is not None:
                 lease.chosen.update(verdict.settings)
-            lease.prepare(options.database, {**whole, **options.settings})
-            if verdict.settings is not None:
                 return self._whole(call, Answer(b""), None)
             if not streams:
                 answer = lease.handle.query(sql, output_format, options.parameters)
@@ -368,19 +359,30 @@ class _Body(io.RawIOBase):
         self._http = http
         self._loop = loop
         self._timeout = timeout
-        self._rest = b""
+        self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         if not self._rest:
-            future = asyncio.run_coroutine_threadsafe(self._http.content.readany(), self._loop)
-            self._rest = future.result(self._timeout)
+            self._rest = memoryview(self._receive())
         taken = self._rest[: len(buffer)]
         self._rest = self._rest[len(taken) :]
         buffer[: len(taken)] = taken
         return len(taken)
+
+    def _receive(self) -> bytes:
+        future = asyncio.run_coroutine_threadsafe(self._http.content.readany(), self._loop)
+        try:
+            return future.result(self._timeout)
+        except TimeoutError as error:
+            future.cancel()
+            raise StoreError(
+                errors.SOCKET_TIMEOUT, f"the body did not come for {self._timeout} seconds"
+            ) from error
+        except (ClientError, HttpProcessingError) as error:
+            raise OSError("the body ended early") from error
 
 
 class _Nothing(io.RawIOBase):
