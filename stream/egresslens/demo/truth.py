@@ -45,8 +45,8 @@ class Line:
         return self.label in ("outbound", "passthrough", "blackhole")
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for the truth files."""
-        return {**self.__dict__, "response_flags": list(self.response_flags)}
+        """Plain values for the truth files, as a record has them: no flags are null."""
+        return {**self.__dict__, "response_flags": list(self.response_flags) or None}
 
 
 _ROUTES: Final = {"outbound": "default", "passthrough": "allow_any", "blackhole": "block_all"}
