@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
 
 from conftest import require_kafka
 from egresslens import settings
@@ -153,10 +154,13 @@ class Bench:
         return found.offset if found else None
 
     def wait_committed(self, topic, offset, partition=0):
-        deadline = time.monotonic() + PATIENCE_S
-        while (committed := self.committed(topic, partition)) != offset:
+        deadline, committed = time.monotonic() + PATIENCE_S, None
+        while committed != offset:
             assert time.monotonic() < deadline, f"committed is {committed}, not {offset}"
             time.sleep(0.05)
+            # A new broker has no group coordinator at first.
+            with contextlib.suppress(KafkaError):
+                committed = self.committed(topic, partition)
 
     def admin(self):
         return contextlib.closing(KafkaAdminClient(bootstrap_servers=self.bootstrap))

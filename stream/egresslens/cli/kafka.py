@@ -35,10 +35,12 @@ def command(folder: Path | None, port: int) -> None:
         signal.signal(name, _interrupt)
     try:
         with embedded_broker(folder, port) as broker:
-            click.echo(f"Apache Kafka {KAFKA_VERSION} on {broker.bootstrap} (data: {broker.folder})")
-            click.echo("Use it in another terminal:")
-            click.echo(f"  export EGRESSLENS_KAFKA_BROKERS={broker.bootstrap}")
-            click.echo("Ctrl-C stops it.")
+            click.echo(
+                f"Apache Kafka {KAFKA_VERSION} on {broker.bootstrap} (data: {broker.folder})\n"
+                "Use it in another terminal:\n"
+                f"  export EGRESSLENS_KAFKA_BROKERS={broker.bootstrap}\n"
+                "Ctrl-C stops it."
+            )
             code = broker.wait()
         click.secho(f"Kafka ended by itself (code {code}); see {broker.log}", fg="red", err=True)
         sys.exit(EX_UNAVAILABLE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -12,11 +13,14 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
 # Key, value and headers.
-Record = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes]]]
+Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 # Bytes of records in one Kafka batch before compression: below the brokers' default limit of 1,048,588 bytes
 # even where the records cannot be compressed.
 _BATCH_BYTES: Final = 1_000_000
+
+
+_CLOSE_S: Final = 3.0
 
 
 class PublishError(RuntimeError):
@@ -34,12 +38,14 @@ class Publisher:
     """An idempotent producer. `connection` holds aiokafka's keyword arguments for reaching the brokers.
 
     Connects at the first call, and anew at the next one after an error, so that the caller just tries again.
+    `timeout` (seconds) bounds each call.
     """
 
     def __init__(self, connection: Mapping[str, Any], *, timeout: float = 30.0) -> None:
         self._connection = dict(connection)
         self._timeout = timeout
         self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has.
@@ -48,10 +54,12 @@ class Publisher:
             PublishError: no broker answers, or there is no such topic.
         """
         try:
-            return len(await (await self._started()).partitions_for(topic))
+            return await asyncio.wait_for(self._partitions(topic), self._timeout)
         except (KafkaError, asyncio.TimeoutError) as error:
-            await self.stop()
             raise PublishError(f"cannot look up topic {topic}: {error!r}") from error
+
+    async def _partitions(self, topic: str) -> int:
+        return len(await (await self._started()).partitions_for(topic))
 
     async def publish(self, topic: str, records: Mapping[int, Sequence[Record]]) -> None:
         """Send each partition's records in their order; return when all are acknowledged.
@@ -59,38 +67,56 @@ class Publisher:
         Raises:
             PublishError: not all records were acknowledged.
         """
+        sending = None
         try:
-            producer = await self._started()
-            await asyncio.gather(
+            producer = await asyncio.wait_for(self._started(), self._timeout)
+            sending = asyncio.gather(
                 *(_send(producer, topic, partition, rows) for partition, rows in records.items() if rows)
             )
+            await asyncio.wait_for(sending, self._timeout)
         except (KafkaError, asyncio.TimeoutError) as error:
             # An idempotent producer that gave up a batch cannot go on: its sequence numbers have a hole.
-            await self.stop()
+            if sending is not None and self._producer is producer:
+                self._producer = None
+                await _discard(producer)
             raise PublishError(f"cannot publish to {topic}: {error!r}") from error
 
     async def stop(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections, after what is under way or some seconds; the next call opens new ones."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            await producer.stop()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(producer.flush(), _CLOSE_S)
+            await _discard(producer)
 
     async def _started(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = AIOKafkaProducer(
-                **self._connection,
-                enable_idempotence=True,
-                compression_type="zstd",
-                max_batch_size=_BATCH_BYTES,
-                request_timeout_ms=int(self._timeout * 1000),
-            )
-            try:
-                await producer.start()
-            except BaseException:
-                await producer.stop()
-                raise
-            self._producer = producer
-        return self._producer
+        async with self._starting:
+            if self._producer is None:
+                self._producer = await self._connect()
+            return self._producer
+
+    async def _connect(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **self._connection,
+            enable_idempotence=True,
+            compression_type="zstd",
+            max_batch_size=_BATCH_BYTES,
+            request_timeout_ms=int(self._timeout * 1000),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await _discard(producer)
+            raise
+        return producer
+
+
+async def _discard(producer: AIOKafkaProducer) -> None:
+    """Close a producer without waiting for its records: its own `stop` waits for them as long as it takes."""
+    producer._closed = True  # noqa: SLF001
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(producer._sender.close(), _CLOSE_S)  # noqa: SLF001
+    await producer.client.close()
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]) -> None:
