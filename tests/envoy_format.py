@@ -1,7 +1,7 @@
 """Prints records the way Envoy does: command operators substituted, nothing escaped in text.
 
-Envoy's rules (substitution_formatter.cc): an absent value is `-` (or empty with `omit_empty_values`), `:N` cuts
-to N bytes, JSON values of one operator keep their type.
+Envoy's rules (substitution_formatter.cc): an absent value is `-` (or empty with `omit_empty_values`), `:N`
+cuts to N bytes, JSON values of one operator keep their type.
 """
 
 import json

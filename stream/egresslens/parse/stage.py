@@ -84,6 +84,6 @@ def gather(frames: Sequence[pl.DataFrame], schema: dict[str, pl.DataType]) -> pl
     full = [frame for frame in frames if not frame.is_empty()]
     if not full:
         return pl.DataFrame(schema=schema)
-    if len(full) == 1:
-        return full[0].select(list(schema))
-    return pl.concat([frame.select(list(schema)) for frame in full]).sort("message", "seq")
+    frame = pl.concat([frame.select(list(schema)) for frame in full])
+    place = frame.select(pl.col("message").cast(pl.Int64) * 2**32 + pl.col("seq")).to_series()
+    return frame if place.is_sorted() else frame.sort("message", "seq")
