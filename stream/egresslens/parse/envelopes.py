@@ -111,7 +111,7 @@ COMMON_KEYS: Final[tuple[str, ...]] = (
 # --- several records in one message -------------------------------------------------------------------------
 
 # A JSON array, not a text line in brackets: of objects, arrays or strings, or behind a number (`[ts, {…}]`).
-_ARRAY: Final = r'^\[(?:\s*\[)*\s*(?:[{"]|-?\d+(?:\.\d+)?\s*,\s*[\[{"]|\])'
+_ARRAY: Final = r'^\[(?:\s*\[)*\s*(?:[{"]|-?\d+(?:\.\d+)?\s*,\s*[\[{"]|null\s*[,\]]|\])'
 _ARRAY_RE: Final = re.compile(_ARRAY)
 _BATCH: Final = r'^\{\s*"(?:resourceLogs|streams|values)"\s*:|^\{\s*"stream"\s*:\s*\{'
 _BATCH_RE: Final = re.compile(_BATCH)
@@ -440,12 +440,24 @@ def _payload(rows: pl.DataFrame) -> pl.Expr:
 
     A structured log line's `message` is its own words; only `log` can be the whole of it.
     """
+    columns = {key: pl.col(KEY + key) for key in PAYLOADS}
+    if rows[f"{KEY}event"].str.starts_with("{").any():
+        columns["event"] = pl.lit(rows[f"{KEY}event"].map_elements(_original, return_dtype=pl.String))
     candidates = [
-        pl.when(_filled(pl.col(KEY + key))).then(KEY + key)
+        pl.when(_filled(columns[key])).then(columns[key])
         for key in PAYLOADS[1:]
         if rows[KEY + key].null_count() < rows.height
     ]
     return pl.coalesce("log_line", pl.when(~pl.col("structured")).then(pl.coalesce(*candidates, None)))
+
+
+def _original(event: str) -> str | None:
+    """Splunk's `event` is the line, or the parsed line; Elastic's is about it, and `original` is the line."""
+    if not event.startswith("{"):
+        return event
+    found = source.json_object(event)
+    original = found.get("original")
+    return original if isinstance(original, str) else event if RECORD_KEYS.intersection(found) else None
 
 
 def _lines(found: tuple[pl.DataFrame, Stage]) -> Stage:

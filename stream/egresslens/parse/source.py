@@ -285,7 +285,7 @@ def from_kubernetes(text: str) -> Source:
     (`pod.name`, `namespace`, `node.labels`, `deployment.name`), Vector (`pod_namespace`, `pod_labels`,
     `pod_owner`, `node_labels`), `egresslens ship` (Fluent Bit's with `node_labels` and `cluster`).
     """
-    found = _object(text)
+    found = json_object(text)
     if not found:
         return UNKNOWN
     get = found.get
@@ -346,19 +346,19 @@ def _owners(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def from_orchestrator(text: str) -> Source:
     """Elastic's `orchestrator.cluster.name`."""
-    return Source(cluster=name(_dig(_object(text), "cluster", "name")))
+    return Source(cluster=name(_dig(json_object(text), "cluster", "name")))
 
 
 def from_cloud(text: str) -> Source:
     """Elastic's `cloud.region` and `cloud.availability_zone`."""
-    cloud = _object(text)
+    cloud = json_object(text)
     return Source(region=name(cloud.get("region")), zone=name(cloud.get("availability_zone")))
 
 
 def from_cluster(text: str) -> Source:
     """A shipper's own `cluster` field: a name, or an object with one."""
     if text.startswith("{"):
-        return Source(cluster=name(_object(text).get("name")))
+        return Source(cluster=name(json_object(text).get("name")))
     # An operator's format may name Envoy's cluster so.
     return UNKNOWN if "|" in text or text.rstrip(";").endswith("Cluster") else Source(cluster=name(text))
 
@@ -372,7 +372,7 @@ def from_resource(text: str) -> Source:
     Google's `location` is the region of a regional cluster, or the zone of a zonal cluster's control plane:
     nodes may be in other zones of that region, so it gives the region alone.
     """
-    found = _object(text)
+    found = json_object(text)
     labels = found.get("labels")
     if isinstance(labels, dict):
         location = name(labels.get("location"))
@@ -390,7 +390,7 @@ def from_resource(text: str) -> Source:
 def from_gcp_labels(text: str) -> Source:
     """Google Cloud's entry labels, which hold the pod's labels as `k8s-pod/app`."""
     prefix = "k8s-pod/"
-    pod = {key[len(prefix) :]: value for key, value in _object(text).items() if key.startswith(prefix)}
+    pod = {key[len(prefix) :]: value for key, value in json_object(text).items() if key.startswith(prefix)}
     return from_pod(None, None, labels_of(pod))
 
 
@@ -555,7 +555,8 @@ def from_flat(values: Mapping[str, object]) -> Source:
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 
-def _object(text: str) -> dict[str, Any]:
+def json_object(text: str) -> dict[str, Any]:
+    """The object that JSON text holds; an empty one for anything else."""
     if not text.startswith("{"):
         return {}
     try:
