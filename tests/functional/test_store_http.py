@@ -86,7 +86,14 @@ def test_broken_authorization_is_refused(store, value):
 def test_a_name_that_is_not_the_stores_is_refused(store, host):
     answered = ask(store, "SELECT 1", headers={"Host": host})
     assert answered.status == 403
-    assert ask(store, method="GET", headers={"Host": host}).status == 403
+
+
+def test_ping_is_answered_by_any_name(store):
+    address = urlsplit(store.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port)
+    connection.request("GET", "/ping", headers={"Host": "10.1.2.3:8123"})  # as a health check comes
+    assert connection.getresponse().read() == b"Ok.\n"
+    connection.close()
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8123", "127.0.0.1", "[::1]:8123"])
@@ -193,6 +200,10 @@ def test_headers_say_what_came(store):
     assert (summary["result_rows"], summary["read_rows"]) == ("10", "10")
 
 
+def test_a_format_cannot_split_headers(store):
+    assert ask(store, "SELECT 1", default_format="CSV\r\nX-Evil: 1").code == 73
+
+
 def test_a_query_id_cannot_split_headers(store):
     assert ask(store, "SELECT 1", query_id="a\r\nX-Evil: 1").code == 408
 
@@ -210,6 +221,8 @@ def test_a_query_id_cannot_split_headers(store):
         ("SELECT toUInt8('x')", 400, 6, "CANNOT_PARSE_TEXT"),
         ("SELECT throwIf(1)", 500, 395, "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"),
         ("SELECT 1 FORMAT Nosuch", 404, 73, "UNKNOWN_FORMAT"),
+        ("SELECT 1 FORMAT DataFrame", 404, 73, "UNKNOWN_FORMAT"),
+        ("INSERT INTO t.x FORMAT Nosuch\n1", 404, 73, "UNKNOWN_FORMAT"),
         ("SELECT 1 INTO OUTFILE 'x'", 500, 358, "INTO_OUTFILE_NOT_ALLOWED"),
         ("SYSTEM FLUSH LOGS", 403, 497, "ACCESS_DENIED"),
     ],

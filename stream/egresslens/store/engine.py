@@ -13,10 +13,11 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from xml.sax.saxutils import escape as xml
 
 from egresslens.store.allowed import TABLE_ENGINES
 from egresslens.store.errors import EngineError
@@ -35,8 +36,8 @@ class StoreUnavailableError(RuntimeError):
 class Limits:
     """What one request and the whole engine may use."""
 
-    query_memory_bytes: int = 2 * GIB
-    engine_memory_bytes: int = 6 * GIB
+    query_memory_bytes: int = field(default_factory=lambda: _memory(0.25, 2 * GIB))
+    engine_memory_bytes: int = field(default_factory=lambda: _memory(0.5, 8 * GIB))
     reader_seconds: int = 300
     writer_seconds: int = 3600
     query_bytes: int = MIB  # text of one statement
@@ -78,14 +79,13 @@ class Engine:
             raise StoreUnavailableError(f"the engine cannot open {folder}: {error}") from error
         self._parsing = threading.Lock()
         self._parser = Handle(self._first, close=False)
-        self._parser.set("max_query_size", str(limits.query_bytes + 1))
+        self._parser.set({"max_query_size": str(limits.query_bytes + 1)})
 
     def handle(self, account: Account) -> Handle:
         """A fresh handle with the account's limits; a reader's cannot write."""
         handle = Handle(self._connect(self._target))
         if account == "reader":
-            handle.command("SET profile = 'reader'")
-            handle.command("SET readonly = 2")
+            handle.set({"profile": "reader", "readonly": "2"})
         return handle
 
     def rows(self, sql: str) -> list[list[Any]]:
@@ -155,16 +155,14 @@ class Handle:
         """Run a statement of ours that has no result."""
         self.query(sql, "Null", {})
 
-    def set(self, name: str, value: str) -> None:
-        """Change a setting of this handle. The name must have been checked."""
-        self.command(f"SET {name} = '{escape(value)}'")
+    def set(self, settings: Mapping[str, str]) -> None:
+        """Change settings of this handle. The names must have been checked."""
+        self.command("SET " + ", ".join(f"{name} = '{escape(value)}'" for name, value in settings.items()))
 
-    def setting(self, name: str) -> str:
-        """A setting's present value."""
-        found = self.query(
-            "SELECT value FROM system.settings WHERE name = {name:String}", "RawBLOB", {"name": name}
-        )
-        return found.data.decode()
+    def settings(self, names: Sequence[str]) -> dict[str, str]:
+        """Present values. The names must have been checked."""
+        listed = ", ".join(f"'{name}'" for name in names)
+        return dict(self.rows(f"SELECT name, value FROM system.settings WHERE name IN ({listed})"))  # noqa: S608
 
     def use(self, database: str) -> None:
         """Make a database the current one."""
@@ -308,10 +306,15 @@ def _own(folder: Path) -> int:
     return lock
 
 
+def _memory(share: float, most: int) -> int:
+    """A share of this machine's memory, in bytes."""
+    return min(most, int(share * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")))
+
+
 def _configure(folder: Path, limits: Limits) -> str:
     """Write the engine's configuration and return what to connect to."""
     (folder / "files").mkdir(exist_ok=True, mode=0o700)
-    (folder / "config.xml").write_text(_CONFIG.format(folder=folder, limits=limits))
+    (folder / "config.xml").write_text(_CONFIG.format(folder=xml(str(folder)), limits=limits))
     (folder / "users.xml").write_text(
         _USERS.format(limits=limits, grants="\n".join(f"<query>{grant}</query>" for grant in ACCESS))
     )

@@ -40,7 +40,8 @@ class Parser(Protocol):
 class Catalog:
     """What the engine offers, as it says itself. Names of functions in lower case.
 
-    `functions` are the allowed ones, `refused` all others; settings map to their type.
+    `functions` are the allowed ones, `refused` all others. Settings map to their type, formats in lower case
+    to their names.
     """
 
     functions: frozenset[str]
@@ -50,6 +51,8 @@ class Catalog:
     table_functions: frozenset[str]
     settings: Mapping[str, str]
     table_settings: Mapping[str, str]
+    input_formats: Mapping[str, str]
+    output_formats: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,18 @@ class Guard:
         """
         for name in names:
             _check_setting(name, self._catalog.settings, allowed.TEXT_SETTINGS)
+
+    def input_format(self, name: str) -> str:
+        """A format's own name, however it is spelt.
+
+        Raises:
+            StoreError: the engine has no such format. (It has others inside, for Python's data frames.)
+        """
+        return _format(name, self._catalog.input_formats)
+
+    def output_format(self, name: str) -> str:
+        """The same for a format of results."""
+        return _format(name, self._catalog.output_formats)
 
     def check_target(self, table: Sequence[str]) -> None:
         """Refuse an insert into the engine's own databases. `table` has its parts, unquoted."""
@@ -265,7 +280,19 @@ def read_catalog(rows: Callable[[str], list[list[Any]]]) -> Catalog:
         table_settings={
             str(name): str(kind) for name, kind in rows("SELECT name, type FROM system.merge_tree_settings")
         },
+        input_formats=_formats(rows("SELECT name FROM system.formats WHERE is_input")),
+        output_formats=_formats(rows("SELECT name FROM system.formats WHERE is_output")),
     )
+
+
+def _formats(rows: list[list[Any]]) -> dict[str, str]:
+    return {str(name).lower(): str(name) for (name,) in rows}
+
+
+def _format(name: str, known: Mapping[str, str]) -> str:
+    if name.lower() not in known:
+        raise StoreError(errors.UNKNOWN_FORMAT, f"Unknown format {name[:50]!r}")
+    return known[name.lower()]
 
 
 def _nodes(node: Any, key: str, *, of_table: bool) -> Iterator[tuple[str, Node, bool]]:

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from egresslens.store.engine import Engine, Limits, StoreUnavailableError
 from egresslens.store.passwords import ACCOUNTS, load_or_create, password_file
-from egresslens.store.server import Server
+from egresslens.store.server import Hosts, Server
 
 log = logging.getLogger(__name__)
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -93,10 +93,10 @@ def _leave() -> None:
     os._exit(0)
 
 
-def _hosts(host: str, others: Iterable[str]) -> frozenset[str]:
-    """The names this server answers to. A wildcard address is none: no client can have meant it."""
-    wildcards = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not bound to
-    return LOOPBACK_NAMES | {name.lower() for name in others} | ({host.lower()} - wildcards)
+def _hosts(host: str, others: Iterable[str]) -> Hosts:
+    wildcard = host in ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+    names = LOOPBACK_NAMES | {name.lower() for name in others} | {host.lower()}
+    return Hosts(names, addresses=wildcard)
 
 
 def _url(runner: web.AppRunner, host: str) -> str:

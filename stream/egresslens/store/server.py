@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, TimeoutError  # noqa: A004 - 
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -63,7 +64,24 @@ CONTENT_TYPES: Final = {
 HEAD_BYTES: Final = 256 * 1024
 CHUNK_BYTES: Final = 1024 * 1024
 WAIT_BYTES: Final = 16 * 1024 * 1024
+FORM_PART_BYTES: Final = 100  # what a part counts for beside its value
 QUEUE_S: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """The names this server answers to.
+
+    `addresses`: to any address as well, for a server that listens on all of them. A page that reaches a server
+    by a name of its own (DNS rebinding) has a name there, never an address.
+    """
+
+    names: frozenset[str]
+    addresses: bool
+
+    def serve(self, host: str) -> bool:
+        """Whether a request for this host, or from a page of this host, is answered."""
+        return host.lower() in self.names or (self.addresses and _is_address(host))
 
 
 @dataclass(frozen=True)
@@ -89,7 +107,7 @@ class Reply:
 class Server:
     """The application's state. Whoever opened the engine closes it, after the application has stopped."""
 
-    def __init__(self, engine: Engine, passwords: Passwords, hosts: frozenset[str], limits: Limits) -> None:
+    def __init__(self, engine: Engine, passwords: Passwords, hosts: Hosts, limits: Limits) -> None:
         self._passwords = passwords
         self._hosts = hosts
         self._limits = limits
@@ -112,8 +130,7 @@ class Server:
         self._sessions.close()
         self._pool.shutdown()
 
-    async def _ping(self, http: web.Request) -> web.Response:
-        self._check_origin(http)
+    async def _ping(self, _: web.Request) -> web.Response:
         return web.Response(text="Ok.\n")
 
     async def _root(self, http: web.Request) -> web.StreamResponse:
@@ -142,7 +159,7 @@ class Server:
                 host = urlsplit(address).hostname
             except ValueError:
                 host = None
-            if host is None or host.lower() not in self._hosts:
+            if host is None or not self._hosts.serve(host):
                 raise web.HTTPForbidden(text="this host or origin is not served (see --allow-host)\n")
 
     def _account(self, http: web.Request, values: Mapping[str, str]) -> Account:
@@ -216,6 +233,7 @@ class Server:
             if name is None or filename is not None:
                 raise StoreError(errors.SUPPORT_IS_DISABLED, "external data is not supported by this store")
             text = b""
+            size += FORM_PART_BYTES
             while chunk := await part.read_chunk():  # type: ignore[union-attr] # parts with a name are no multiparts
                 text += chunk
                 size += len(chunk)
@@ -255,18 +273,19 @@ class Server:
         settings = {**call.options.settings, **insert.settings}
         self._guard.check_settings(settings)
         self._guard.check_target(insert.table)
+        input_format = self._guard.input_format(insert.input_format)
         columns = f" ({', '.join(map(quote, insert.columns))})" if insert.columns else ""
         statement = f"INSERT INTO {'.'.join(map(quote, insert.table))}{columns}"
         with ExitStack() as stack:
             lease = self._lease(stack, call)
             lease.prepare(call.options.database, settings)
-            answer = lease.handle.insert(statement, insert.input_format, source.data(insert.data))
+            answer = lease.handle.insert(statement, input_format, source.data(insert.data))
         return self._whole(call, answer, None)
 
     def _run(self, call: Call, sql: str, verdict: Verdict) -> Reply:
         options = call.options
         self._guard.check_settings(options.settings)
-        output_format = verdict.output_format or options.default_format
+        output_format = self._guard.output_format(verdict.output_format or options.default_format)
         streams = verdict.streams and output_format in ROW_FORMATS
         whole = (
             {"max_result_bytes": str(self._limits.result_bytes)} if verdict.has_result and not streams else {}
@@ -441,6 +460,14 @@ class _Source:
         if self._taken > self._limits.body_bytes:
             raise StoreError(errors.TOO_LARGE_REQUEST, f"a body may have {self._limits.body_bytes} bytes")
         return data
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _credentials(headers: Mapping[str, str], values: Mapping[str, str]) -> tuple[str, str] | None:

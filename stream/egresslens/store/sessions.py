@@ -24,13 +24,15 @@ class Lease:
     """A handle for the time of one request.
 
     Attributes:
-        chosen: what SET chose earlier in this session; empty without one.
+        chosen: what SET chose earlier in this session.
     """
 
     handle: Handle
     chosen: dict[str, str] = field(default_factory=dict)
+    _pinned: bool = False
     _database: str = DEFAULT_DATABASE
-    _changed: dict[str, str] = field(default_factory=dict)
+    # What differs from the handle's beginning; None where a change has failed half-way, perhaps.
+    _changed: dict[str, str | None] = field(default_factory=dict)
     _before: dict[str, str] = field(default_factory=dict)
 
     def prepare(self, database: str, settings: Mapping[str, str]) -> None:
@@ -43,16 +45,17 @@ class Lease:
             self.handle.use(database)
             self._database = database
         wanted = {**self.chosen, **settings}
-        # `SET name = DEFAULT` would give the engine's default, not the account's profile's.
-        for name in [name for name in self._changed if name not in wanted]:
-            self.handle.set(name, self._before[name])
-            del self._changed[name]
-        for name, value in wanted.items():
-            if self._changed.get(name) != value:
-                if name not in self._before:
-                    self._before[name] = self.handle.setting(name)
-                self.handle.set(name, value)
-                self._changed[name] = value
+        # `SET name = DEFAULT` would give the engine's default, not that of the account's profile.
+        changes = {name: self._before[name] for name in self._changed if name not in wanted}
+        changes |= {name: value for name, value in wanted.items() if self._changed.get(name) != value}
+        if not changes:
+            return
+        unknown = [name for name in changes if name not in self._before]
+        if self._pinned and unknown:
+            self._before |= self.handle.settings(unknown)
+        self._changed |= dict.fromkeys(changes)
+        self.handle.set(changes)
+        self._changed = dict(wanted)
 
 
 @dataclass
@@ -115,7 +118,9 @@ class Sessions:
                 if must_exist:
                     raise StoreError(errors.SESSION_NOT_FOUND, f"Session {name!r} not found")
                 self._make_room(account)
-                self._sessions[key] = _Session(Lease(self._engine.handle(account)), now + DEFAULT_SECONDS)
+                self._sessions[key] = _Session(
+                    Lease(self._engine.handle(account), _pinned=True), now + DEFAULT_SECONDS
+                )
             session = self._sessions[key]
             if not session.lock.acquire(blocking=False):
                 raise StoreError(
