@@ -86,9 +86,13 @@ def test_a_cluster_port_that_is_no_port_is_absent(name):
     assert classify_cluster(name).port is None
 
 
+def verdict(found: dict[str, Any]) -> tuple[Any, ...]:
+    return found["label"], found["label_evidence"], found["confidence"]
+
+
 def test_passthrough_by_its_cluster():
     found = labelled(upstream_cluster="PassthroughCluster", route_name="allow_any", authority="example.com")
-    assert (found["label"], found["label_evidence"], found["confidence"]) == (
+    assert verdict(found) == (
         "passthrough",
         "cluster",
         "high",
@@ -107,7 +111,7 @@ def test_an_egress_proxys_named_cluster_is_outbound_though_the_route_is_allow_an
 
 def test_blackhole_by_its_cluster():
     found = tcp(upstream_cluster="BlackHoleCluster", response_flags=["UH"])
-    assert (found["label"], found["label_evidence"], found["confidence"]) == ("blackhole", "cluster", "high")
+    assert verdict(found) == ("blackhole", "cluster", "high")
 
 
 @pytest.mark.parametrize("code", [502, 200, 503])
@@ -118,7 +122,7 @@ def test_blackhole_by_the_route_block_all_whatever_the_code(code):
 
 def test_an_old_proxys_block_is_inferred_with_medium_confidence():
     found = tcp(response_flags=["UH"], downstream_local_address="203.0.113.7:443")
-    assert (found["label"], found["label_evidence"], found["confidence"]) == ("blackhole", "flags", "medium")
+    assert verdict(found) == ("blackhole", "flags", "medium")
 
 
 @pytest.mark.parametrize(

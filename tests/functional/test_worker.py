@@ -19,6 +19,7 @@ from functional.store_fixture import require_chdb
 
 pytestmark = pytest.mark.functional
 
+EX_DATAERR = 65
 EX_TEMPFAIL = 75
 
 
@@ -225,3 +226,30 @@ def test_fausts_own_command_line_runs_the_worker(deployment):
     finally:
         child.kill()
         child.wait()
+
+
+def test_a_line_split_by_the_container_runtime_is_one_record_through_a_kill(deployment):
+    one = deployment(TOPIC_PARTITIONS="1")
+    line = istio_json(1).decode()
+    parts = [line[:300], line[300:500], line[500:]]
+    stamp = "2026-01-02T03:04:05.123456789Z stdout"
+    one.produce([istio_json(0), f"{stamp} P {parts[0]}".encode(), f"{stamp} P {parts[1]}".encode()])
+    worker = one.start_worker()
+    one.wait_for_messages(3)
+    until(lambda: '"committed": 1' in worker.get("/healthz")[1], "nothing is committed past the open line")
+    worker.kill()
+    one.produce([f"{stamp} F {parts[2]}".encode(), istio_json(2)])
+    one.start_worker()
+    one.wait_for_messages(5)
+    assert one.query("SELECT offset FROM {db}.events ORDER BY offset") == [(0,), (3,), (4,)]
+    assert one.query("SELECT messages, filtered['partial'] FROM {db}.progress") == [(5, 2)]
+
+
+def test_too_many_dead_letters_stop_the_worker_with_nothing_of_them_stored(deployment):
+    one = deployment()
+    one.produce([b"bad deploy"] * 5000)
+    worker = one.start_worker(EGRESSLENS_MAX_REJECTED_SHARE="0.5")
+    assert worker.child.wait(PATIENCE_S) == EX_DATAERR
+    assert "EGRESSLENS_MAX_REJECTED_SHARE" in worker.log.read_text()
+    assert one.value("SELECT count() FROM {db}.progress") == 0
+    assert one.value("SELECT count() FROM {db}.dead_letters") == 0

@@ -50,8 +50,9 @@ def command(file: Path | None, create: bool) -> None:
     if worker.pipeline and isinstance(worker.pipeline.error, TooManyRejectsError):
         click.secho(str(worker.pipeline.error), fg="red", err=True)
         code = EX_DATAERR
-    if code == 0 and worker.undelivered:
-        click.echo(f"{worker.undelivered} batches are not stored; the next worker reads them again", err=True)
+    if code == 0 and worker.pipeline and worker.pipeline.pending:
+        pending = worker.pipeline.pending
+        click.echo(f"{pending} batches are not stored; the next worker reads them again", err=True)
         code = EX_TEMPFAIL
     sys.exit(code)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, Final
 
 import faust
@@ -60,22 +61,15 @@ class Worker:
         self._publisher: Publisher | None = None
         self._server: Server | None = None
         self._report = log_outages(log)
-        self.undelivered = 0
 
     async def _carry(self, stream: faust.StreamT[Any]) -> None:
         """Carry each batch to the pipeline, which acks it when its records are safe."""
         events: AsyncIterator[EventT] = stream.noack().events()
         async for event in events:
             batch: Batch = event.value
-            self.undelivered += 1
-            await self._started().submit(batch, lambda event=event: self._safe(event))  # type: ignore[misc]
-
-    def _safe(self, event: EventT) -> None:
-        self.undelivered -= 1
-        ack(event)
+            await self._started().submit(batch, partial(ack, event))
 
     def _assigned(self, generation: int, partitions: frozenset[Partition]) -> None:
-        self.undelivered = 0
         self._started().assign(generation, partitions)
 
     def _gap(self, topic: str, partition: int, position: int, beginning: int) -> None:

@@ -26,6 +26,7 @@ import polars as pl
 
 from egresslens.kafka.transport import Batch
 from egresslens.kafka.transport.ledger import Partition
+from egresslens.parse.partials import Partials
 from egresslens.rules import Rules
 from egresslens.windows import Windows
 from egresslens.worker import unit
@@ -78,7 +79,8 @@ class Waiting:
     """A batch and what to call when it is safe."""
 
     batch: Batch
-    done: Callable[[], None]
+    done: Callable[[int], None]
+    """Takes the offset that may be committed."""
 
 
 @dataclass
@@ -89,6 +91,7 @@ class Era:
     partitions: frozenset[Partition]
     windows: Windows
     accounts: dict[Partition, Account] = field(default_factory=dict)
+    partials: dict[Partition, Partials] = field(default_factory=dict)
     queue: deque[Waiting] = field(default_factory=deque)
     rows: int = 0
     bytes: int = 0
@@ -127,6 +130,8 @@ class Pipeline:
         self._flush = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.accepted_at = time.monotonic()
+        self.pending = 0
+        """Batches taken in the current era that are not stored yet."""
 
     @property
     def error(self) -> BaseException | None:
@@ -137,6 +142,7 @@ class Pipeline:
         """Begin an era: discard all state and everything that waits."""
         self.stop()
         self._metrics.assignments.inc()
+        self.pending = 0
         era = Era(generation, partitions, Windows(self._rules.max_destinations))
         self._era = era
         self._room.set()
@@ -155,12 +161,17 @@ class Pipeline:
         self._flush.set()
         self._more.set()
 
-    async def submit(self, batch: Batch, done: Callable[[], None]) -> None:
-        """Take a batch; returns when there is room for more. `done` is called once its records are safe."""
+    async def submit(self, batch: Batch, done: Callable[[int], None]) -> None:
+        """Take a batch; returns when there is room for more.
+
+        Once the batch's records are safe, `done` is called with the offset that may be committed: behind the
+        batch, or less where a split line that began in it is still open.
+        """
         era = self._era
         if era is None or batch.generation != era.generation:
             return
         era.queue.append(Waiting(batch, done))
+        self.pending += 1
         era.rows += len(batch)
         era.bytes += batch.size
         self._more.set()
@@ -177,7 +188,9 @@ class Pipeline:
         epochs = await self._epochs(topics)
         era.rules_version = await self._store.rules_version(self._rules)
         for account in await self._store.load_accounts(epochs, era.partitions):
-            era.accounts[Partition(account.topic, account.partition)] = account
+            partition = Partition(account.topic, account.partition)
+            era.accounts[partition] = account
+            era.partials[partition] = Partials()
         delivery: asyncio.Task[None] | None = None
         try:
             while True:
@@ -232,12 +245,9 @@ class Pipeline:
     async def _advance(self, era: Era, waiting: Sequence[Waiting]) -> Output:
         """Read a unit and apply it to the era's state."""
         runs = []
-        ahead: dict[Partition, Account] = {}
-        for one in sorted(
-            waiting, key=lambda one: (one.batch.topic, one.batch.partition, one.batch.first_offset)
-        ):
-            partition = Partition(one.batch.topic, one.batch.partition)
-            runs.append(unit.run(ahead.setdefault(partition, era.accounts[partition]), one.batch))
+        for batch in sorted((one.batch for one in waiting), key=_place):
+            partition = Partition(batch.topic, batch.partition)
+            runs.append(unit.run(era.accounts[partition], era.partials[partition], batch))
         self._metrics.flush_messages.observe(sum(one.size for one in runs))
         with self._metrics.stage.labels("read").time():
             prepared = await asyncio.to_thread(unit.prepare, runs, self._rules, era.rules_version)
@@ -272,7 +282,9 @@ class Pipeline:
             # Progress says that everything up to its offset is stored, so it is stored last.
             await self._insert("raw_progress", output.progress)
         for one in waiting:
-            one.done()
+            place = (one.batch.topic, one.batch.partition)
+            one.done(min(one.batch.next_offset, output.needed.get(place, one.batch.next_offset)))
+        self.pending -= len(waiting)
         self.accepted_at = time.monotonic()
         era.delivered = turn
         self._count(era, output, waiting)

@@ -6,7 +6,7 @@ Pure: frames in, frames out. `prepare` reads the messages, `apply` advances the 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -17,6 +17,9 @@ import polars as pl
 from egresslens.encode import json_rows
 from egresslens.enrich import ORIGIN, Enriched, enrich, origin
 from egresslens.kafka.transport import Batch
+from egresslens.outcome import Filtered, Reject
+from egresslens.parse.partials import Partials, Unfinished
+from egresslens.parse.stage import FILTERED, REJECTS
 from egresslens.record import TIMESTAMP
 from egresslens.rules import Rules
 from egresslens.windows import Windows, keyed
@@ -40,12 +43,13 @@ DEAD_LETTER: Final[dict[str, pl.DataType]] = {
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive messages of one partition that no earlier unit has applied."""
+    """Consecutive messages of one partition, and the state of that partition."""
 
     account: Account
+    partials: Partials
     batch: Batch
     skip: int
-    """Messages at the batch's start that `progress` already counts."""
+    """Messages at the batch's start that `progress` already counts: they only rebuild `partials`."""
 
     @property
     def size(self) -> int:
@@ -63,6 +67,8 @@ class Prepared:
     minutes: pl.Series
     windowed: pl.DataFrame
     dead_letters: pl.DataFrame
+    unfinished: Sequence[int]
+    """Parts of split lines given up, for each run."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +82,29 @@ class Output:
     enriched_json: pl.Series
     windows_json: pl.Series
     enriched: Enriched
-    messages: int
+    needed: Mapping[tuple[str, int], int]
+    """Topic and partition -> the oldest offset that a line still open needs: commit no further."""
 
 
-def run(account: Account, batch: Batch) -> Run:
-    """The part of a batch that its account does not count yet."""
-    return Run(account, batch, int(np.searchsorted(batch.offsets, account.last_offset, side="right")))
+def run(account: Account, partials: Partials, batch: Batch) -> Run:
+    """A batch, with what of it its account already counts."""
+    skip = int(np.searchsorted(batch.offsets, account.last_offset, side="right"))
+    return Run(account, partials, batch, skip)
 
 
 def prepare(runs: Sequence[Run], rules: Rules, rules_version: int) -> Prepared:
     """Read a unit's messages."""
-    values = [value for one in runs for value in one.batch.values[one.skip :]]
+    values: list[bytes | None] = []
+    parts: list[int] = []
+    letters = []
+    for one in runs:
+        offsets, skip = one.batch.offsets.tolist(), one.skip
+        if skip:
+            one.partials.join(offsets[:skip], one.batch.values[:skip])
+        joined = one.partials.join(offsets[skip:], one.batch.values[skip:])
+        parts += [len(values) + index for index in joined.partial]
+        values += _blanked(joined.values, joined.partial)
+        letters.append(joined.unfinished)
     origins = pl.concat(
         origin(
             one.account.stream_epoch,
@@ -97,17 +115,20 @@ def prepare(runs: Sequence[Run], rules: Rules, rules_version: int) -> Prepared:
         )
         for one in runs
     )
-    enriched = enrich(values, origins, rules, rules_version)
+    enriched = leave_out(enrich(values, origins, rules, rules_version), parts, Filtered.PARTIAL)
     records = enriched.records
     age = (records["kafka_timestamp"] - records["event_time"]).dt.total_milliseconds()
     minutes = (age <= rules.windows_1m_ttl_days * _DAY_MS).fill_null(value=True)
+    dead = [dead_letters(values, origins, enriched.rejects, rules, rules_version)]
+    dead += [given_up(one, parts, rules, rules_version) for one, parts in zip(runs, letters, strict=True)]
     return Prepared(
         runs,
         enriched,
         (age <= rules.events_ttl_days * _DAY_MS).fill_null(value=True),
         minutes,
         keyed(_where(records, minutes)),
-        dead_letters(values, origins, enriched.rejects, rules, rules_version),
+        pl.concat(dead),
+        [len(parts) for parts in letters],
     )
 
 
@@ -121,6 +142,9 @@ def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: 
     accounts.settle(
         [one.account for one in runs], [one.size for one in runs], enriched, prepared.events, prepared.minutes
     )
+    for one, unfinished in zip(runs, prepared.unfinished, strict=True):
+        if unfinished:
+            one.account.rejected[Reject.UNFINISHED_PARTIAL.value] += unfinished
     touched = {id(one.account): one.account for one in runs}
     events = _where(enriched.records, prepared.events)
     return Output(
@@ -131,7 +155,11 @@ def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: 
         enriched_json=json_rows(enriched.records.drop("message")) if publish else pl.Series(dtype=pl.String),
         windows_json=json_rows(changed) if publish else pl.Series(dtype=pl.String),
         enriched=enriched,
-        messages=sum(one.size for one in runs),
+        needed={
+            (one.batch.topic, one.batch.partition): oldest
+            for one in runs
+            if (oldest := one.partials.oldest_open) is not None
+        },
     )
 
 
@@ -161,6 +189,48 @@ def dead_letters(
         )
         .select(pl.col(name).cast(dtype) for name, dtype in DEAD_LETTER.items())
     )
+
+
+def _blanked(values: Sequence[bytes | None], indexes: Sequence[int]) -> Sequence[bytes | None]:
+    """The messages, with nothing in place of those that are not to be read."""
+    if not indexes:
+        return values
+    kept = list(values)
+    for index in indexes:
+        kept[index] = None
+    return kept
+
+
+def leave_out(enriched: Enriched, messages: Sequence[int], reason: Filtered) -> Enriched:
+    """Filter these messages whole, for one reason, whatever was made of them."""
+    if not messages:
+        return enriched
+    out = pl.DataFrame({"message": messages, "seq": 0, "reason": reason.value}, schema=FILTERED)
+    kept = ~pl.col("message").is_in(out["message"].implode())
+    return Enriched(
+        enriched.records.filter(kept),
+        enriched.rejects.filter(kept),
+        pl.concat([enriched.filtered.filter(kept), out]).sort("message", "seq"),
+    )
+
+
+def given_up(one: Run, parts: Sequence[Unfinished], rules: Rules, rules_version: int) -> pl.DataFrame:
+    """One row (DEAD_LETTER) for each part of a split line whose end never came; its time is not kept."""
+    if not parts:
+        return pl.DataFrame(schema=DEAD_LETTER)
+    account = one.account
+    origins = origin(
+        account.stream_epoch,
+        account.topic,
+        account.partition,
+        [part.offset for part in parts],
+        [int(one.batch.timestamps[-1])] * len(parts),
+    )
+    rejects = pl.DataFrame(
+        {"message": range(len(parts)), "seq": 0, "reason": Reject.UNFINISHED_PARTIAL.value, "field": None},
+        schema=REJECTS,
+    )
+    return dead_letters([part.value for part in parts], origins, rejects, rules, rules_version)
 
 
 def censored(raw: bytes, rules: Rules) -> bytes:

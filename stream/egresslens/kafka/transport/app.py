@@ -125,9 +125,14 @@ def batch_topic(app: BatchApp, *names: str) -> TopicT:
     return app.topic(*names, schema=_AsItIs(), internal=False)
 
 
-def ack(event: EventT) -> None:
+def ack(event: EventT, commit: int | None = None) -> None:
     """Say that all records of the event's batch are safe, in any order; on the app's event loop.
 
-    Without effect for a batch that was handed out before the latest assignment.
+    `commit` is the offset that may be committed for it, where that is less than the batch's `next_offset`:
+    from there on records are read again after a restart. Without effect for a batch that was handed out
+    before the latest assignment.
     """
+    if commit is not None:
+        entry = event.message.entry
+        entry.next = min(entry.next, commit)
     event.ack()
