@@ -46,8 +46,10 @@ def parse(values: Sequence[bytes | None], rules: Rules) -> Parsed:
     for _ in range(MAX_NESTING):
         if todo.is_empty():
             break
+        # A custom format's line is whole as it is, whatever of several records its values look like.
+        whole, todo = template.read_texts(todo, rules, prefixed=True)
         todo, apart = envelopes.split(todo, rules, seats)
-        step = apart + _step(todo, rules)
+        step = whole + apart + _step(todo, rules)
         stage += Stage(step.records, step.rejects, step.filtered)
         todo = gather(step.lines, LINES)
     stage = seats.refuse(stage + rejected(todo, Reject.BAD_ENVELOPE))
@@ -86,9 +88,7 @@ def _admit(values: Sequence[bytes | None], rules: Rules, seats: Seats) -> Stage:
 
 def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines once: objects by their keys, text by its layout, the rest one by one."""
-    stage, lines = template.read_texts(lines, rules, prefixed=True)
-    custom, lines = template.read_texts(prefixes.runtime(lines), rules, prefixed=False)
-    stage += custom
+    stage, lines = template.read_texts(prefixes.runtime(lines), rules, prefixed=False)
     braced = lines["text"].str.starts_with("{")
     if braced.any():
         stage += objects.step(lines.filter(braced), rules)
