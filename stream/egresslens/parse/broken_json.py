@@ -28,8 +28,8 @@ _HEADERS: Final = frozenset(
     key for field in ("path", "x_forwarded_for", "user_agent", "request_id") for key in FIELD_KEYS[field]
 )
 _MARKERS: Final = frozenset(MARKERS)
-# More broken text than this is nobody's access log.
-_FEWEST_BROKEN: Final = 2 * FEWEST
+# Broken text that has not even these is cut off, or nobody's access log.
+_NEEDED: Final = frozenset(("upstream_cluster", "authority", "response_code"))
 
 
 def repeats(text: str) -> bool:
@@ -47,8 +47,8 @@ def read(text: str, damage: Damage) -> Reading | None:
     found = list(_KEY.finditer(text))
     keys = [match[1] for match in found]
     fields = {_FIELD_OF[key] for key in keys if key in _FIELD_OF}
-    fewest = FEWEST if damage is Damage.REPEATED_KEYS else _FEWEST_BROKEN
-    if len(fields) < fewest or _MARKERS.isdisjoint(keys) or "kubernetes" in keys:
+    whole = damage is Damage.REPEATED_KEYS or fields >= _NEEDED
+    if not whole or len(fields) < FEWEST or _MARKERS.isdisjoint(keys) or "kubernetes" in keys:
         return None
     ends = [match.start() for match in found[1:]] + [len(text)]
     places: dict[str, list[int]] = {}

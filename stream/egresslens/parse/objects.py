@@ -44,10 +44,9 @@ def step(lines: pl.DataFrame, rules: Rules) -> Stage:
         others.append(_where(plain, ~istio))
         rows, bad = read(_where(plain, istio), texts(ISTIO_KEYS))
         broken.append(bad)
-        # The keys may stand in an object inside.
-        empty = rows.select(pl.all_horizontal(pl.col(KEY + key).is_null() for key in ISTIO_KEYS)).to_series()
-        others.append(_where(rows, empty).select(lines.columns))
-        stage += typed(fields(_where(rows, ~empty)), rules)
+        other = _has_other_keys(rows)
+        others.append(_where(rows, other).select(lines.columns))
+        stage += typed(fields(_where(rows, ~other)), rules)
     if common.height:
         rows, bad = read(common, texts(envelopes.COMMON_KEYS))
         broken.append(bad)
@@ -74,6 +73,18 @@ def _is_istio(texts: pl.Series) -> pl.Series:
         )
         .to_series()
     )
+
+
+def _has_other_keys(rows: pl.DataFrame) -> pl.Series:
+    """Which rows of ISTIO_KEYS may hold a field under another key, or all of them in an object inside."""
+    text = pl.col("text")
+    missing = [
+        pl.col(KEY + key).is_null() & ~text.str.contains(f'"{key}"', literal=True)
+        for key, *aliases in FIELD_KEYS.values()
+        if aliases and rows[KEY + key].null_count()
+    ]
+    empty = pl.all_horizontal(pl.col(KEY + key).is_null() for key in ISTIO_KEYS)
+    return rows.select(pl.any_horizontal(empty, *missing)).to_series()
 
 
 def _records(rows: pl.DataFrame, rules: Rules) -> Stage:

@@ -25,13 +25,25 @@ NUMBERS: Final[dict[str, str]] = {
     "duration": "duration_ms",
     "upstream_service_time": "upstream_service_time",
 }
+# A number at or beyond its limit is none: Envoy's counters lose precision at 2^53, and no connection lasts
+# for 34 years (2^40 ms). The limits keep sums and times within what every store and program can hold.
+LIMITS: Final[dict[str, int]] = {
+    "response_code": 2**31,
+    "bytes_sent": 2**53,
+    "bytes_received": 2**53,
+    "duration": 2**40,
+    "upstream_service_time": 2**40,
+}
+# No proxy has run before, and ClickHouse's times end in 2299.
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LATEST: Final = datetime(2200, 1, 1, tzinfo=timezone.utc)
 TEXTS: Final[tuple[str, ...]] = tuple(
     name for name, dtype in PARSED.items() if dtype == pl.String() and name not in ("format", "damage")
 )
 TEXT_FIELDS: Final[tuple[str, ...]] = ("start_time", "response_flags", *NUMBERS, *TEXTS)
 
-_UNIT = re.compile(r"^(-?\d+(?:\.\d+)?)(ms|us|ns|s)$")
-_UNIT_MS: Final = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
+_NUMBER = re.compile(r"(-?\d{1,40}(?:\.\d{1,40})?(?:[eE][+-]?\d{1,3})?)(ms|us|ns|s|)", re.ASCII)
+_UNIT_MS: Final = {"": 1.0, "s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 
 
 def present(column: str) -> pl.Expr:
@@ -97,7 +109,8 @@ def _path(rules: Rules) -> pl.Expr:
 
 
 def _number(column: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Int64, strict=False)
+    value = pl.col(column).cast(pl.Int64, strict=False)
+    return pl.when(value.abs() < LIMITS[column]).then(value)
 
 
 def _time(column: str) -> pl.Expr:
@@ -112,7 +125,8 @@ def _time(column: str) -> pl.Expr:
     # All digits must be digits, also those that are cut off.
     whole = text.str.slice(20).str.strip_suffix("Z").cast(pl.UInt32, strict=False)
     millis = whole // pl.when(size == 24).then(1).when(size == 27).then(1_000).otherwise(1_000_000)
-    return pl.when(fixed).then((seconds + pl.duration(milliseconds=millis)).dt.replace_time_zone("UTC"))
+    moment = (seconds + pl.duration(milliseconds=millis)).dt.replace_time_zone("UTC")
+    return pl.when(fixed & (moment >= _EARLIEST) & (moment < _LATEST)).then(moment)
 
 
 def times(texts: pl.Series) -> pl.Series:
@@ -128,33 +142,33 @@ def _second_look(rows: pl.DataFrame, checked: list[str]) -> pl.DataFrame:
         if not odd.any():
             continue
         texts = rows[name].filter(odd).unique()
-        read = odd_time if name == "start_time" else odd_number
-        dtype = TIMESTAMP if name == "start_time" else pl.Int64()
-        values = pl.Series([read(text) for text in texts], dtype=pl.Int64).cast(dtype)
+        if name == "start_time":
+            values = pl.Series([odd_time(text) for text in texts], dtype=pl.Int64).cast(TIMESTAMP)
+        else:
+            values = pl.Series([odd_number(text, LIMITS[name]) for text in texts], dtype=pl.Int64)
         rows = rows.with_columns(
             pl.coalesce(
                 pl.col(f"{name}:value"),
-                pl.col(name).replace_strict(texts, values, default=None, return_dtype=dtype),
+                pl.col(name).replace_strict(texts, values, default=None, return_dtype=values.dtype),
             ).alias(f"{name}:value")
         )
     return rows
 
 
-def odd_number(text: str) -> int | None:
+def odd_number(text: str, limit: int = 2**53) -> int | None:
     """Read an integer printed otherwise: `2.480891e+06`, `12ms`, `1.5s` (milliseconds); else None."""
     text = text.strip()
-    unit = _UNIT.match(text)
-    try:
-        value = float(unit[1]) * _UNIT_MS[unit[2]] if unit else float(text)
-    except ValueError:
+    if not (number := _NUMBER.fullmatch(text)):
         return None
-    return int(value) if abs(value) < 2**53 else None
+    value = float(number[1]) * _UNIT_MS[number[2]]
+    return int(value) if abs(value) < limit else None
 
 
 _ISO = re.compile(
-    r"^(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?\s*(Z|[+-]\d\d:?\d\d|UTC)?$"
+    r"^(\d{4})[-/](\d\d)[-/](\d\d)[T ](\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9}))?\s*(Z|[+-][01]\d:?[0-5]\d|UTC)?$",
+    re.ASCII,
 )
-_EPOCH = re.compile(r"^(\d{9,10})(?:\.(\d{1,9}))?$")
+_EPOCH = re.compile(r"^(\d{9,10})(?:\.(\d{1,9}))?$", re.ASCII)
 
 
 def odd_time(text: str) -> int | None:
@@ -167,13 +181,12 @@ def odd_time(text: str) -> int | None:
         return None
     try:
         moment = datetime(*(int(iso[i]) for i in range(1, 7)), tzinfo=timezone.utc)  # type: ignore[misc,arg-type]
-    except ValueError:
+        if (zone := iso[8]) and zone not in ("Z", "UTC"):
+            sign = -1 if zone[0] == "-" else 1
+            moment -= sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+    except (ValueError, OverflowError):
         return None
-    zone = iso[8]
-    if zone and zone not in ("Z", "UTC"):
-        sign = -1 if zone[0] == "-" else 1
-        moment -= sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
-    return int(moment.timestamp()) * 1000 + _millis(iso[7])
+    return int(moment.timestamp()) * 1000 + _millis(iso[7]) if _EARLIEST <= moment < _LATEST else None
 
 
 def _millis(fraction: str | None) -> int:
