@@ -54,8 +54,14 @@ def test_no_rows_are_no_insert():
 @pytest.mark.parametrize("compress", [True, False])
 def test_rows_become_an_arrow_stream(compress: bool):
     frame = windows(window(), window(source_workload=None))
-    body = frames.encode(frames.WINDOWS, frame, compress=compress)
-    assert pl.read_ipc_stream(io.BytesIO(body)).equals(frame)
+    read = pl.read_ipc_stream(io.BytesIO(frames.encode(frames.WINDOWS, frame, compress=compress)))
+    assert read.with_columns(pl.col(pl.Categorical).cast(pl.String)).equals(frame)
+
+
+def test_text_of_few_values_goes_as_a_dictionary_and_other_text_as_it_is():
+    read = pl.read_ipc_stream(io.BytesIO(frames.encode(frames.EVENTS, events(event(1)), compress=False)))
+    assert isinstance(read.schema["destination_host"], pl.Categorical)
+    assert isinstance(read.schema["request_id"], pl.String)
 
 
 def test_counts_by_reason_become_an_object():

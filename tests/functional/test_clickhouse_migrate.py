@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from clickhouse_connect.driver.client import Client
@@ -60,7 +61,7 @@ def copy(tmp_path: Path) -> Path:
 
 def columns(client: Client, settings: Settings, table: str) -> dict[str, str]:
     rows = client.query(f"DESCRIBE TABLE {settings.database}.{table}").result_rows
-    return {row[0]: row[2] for row in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 def test_an_empty_database_gets_everything(client: Client, settings: Settings):
@@ -150,6 +151,16 @@ def test_a_raw_table_has_the_columns_that_are_written(client: Client, settings: 
     migrate(client, settings)
     found = [name for name in columns(client, settings, table) if name not in ("version", "updated_at")]
     assert found == list(frames.TABLES[table].schema)
+
+
+@pytest.mark.parametrize(
+    "table", [frames.EVENTS, frames.WINDOWS, frames.DEAD_LETTERS], ids=lambda one: one.name
+)
+def test_text_is_sent_as_the_table_keeps_it(client: Client, settings: Settings, table: frames.Table):
+    migrate(client, settings)
+    types = columns(client, settings, table.name)
+    plain = {name for name, dtype in table.schema.items() if dtype == pl.String and "LowC" not in types[name]}
+    assert plain == table.plain
 
 
 def test_the_events_view_has_the_fields_of_a_record(client: Client, settings: Settings):

@@ -1,7 +1,7 @@
 """Frames as the raw tables take them: the columns, their order and types, and as little work as possible.
 
-Strings go as they are: ClickHouse builds its LowCardinality dictionaries faster from plain Arrow strings than
-Polars builds categoricals (docs/decisions/clickhouse-schema.md).
+What is LowCardinality in the table goes as Arrow dictionaries: making them here costs less than ClickHouse
+spends on the plain strings (docs/decisions/clickhouse-schema.md).
 """
 
 from __future__ import annotations
@@ -53,13 +53,14 @@ class Table:
 
     schema: its columns, in order. partition: the value of ClickHouse's PARTITION BY, None if there is none.
     order: the beginning of its sorting key, enough to make ClickHouse's own sorting cheap.
-    format: what `encode` writes.
+    plain: text columns that are no LowCardinality in the table. format: what `encode` writes.
     """
 
     name: str
     schema: dict[str, pl.DataType]
     partition: pl.Expr | None
     order: tuple[pl.Expr, ...]
+    plain: frozenset[str] = frozenset()
     format: Literal["ArrowStream", "JSONEachRow"] = "ArrowStream"
 
 
@@ -69,7 +70,13 @@ _IDENTITY_ORDER: Final = (
 )
 
 EVENTS: Final = Table(
-    "raw_events", record.SCHEMA, pl.col("kafka_timestamp").dt.truncate("1w"), _IDENTITY_ORDER
+    "raw_events",
+    record.SCHEMA,
+    pl.col("kafka_timestamp").dt.truncate("1w"),
+    _IDENTITY_ORDER,
+    frozenset(
+        ("path", "x_forwarded_for", "request_id", "upstream_local_address", "downstream_remote_address")
+    ),
 )
 WINDOWS: Final = Table(
     "raw_windows_1m",
@@ -78,7 +85,7 @@ WINDOWS: Final = Table(
     tuple(pl.col(name) for name in ("window_start", "topic", "partition", "stream_epoch")),
 )
 # Polars only writes lists of nullable structs, and ClickHouse takes none for a Map: a few rows, so JSON.
-PROGRESSES: Final = Table("raw_progress", PROGRESS, None, (), "JSONEachRow")
+PROGRESSES: Final = Table("raw_progress", PROGRESS, None, (), format="JSONEachRow")
 DEAD_LETTERS: Final = Table(
     "raw_dead_letters", DEAD_LETTER, pl.col("kafka_timestamp").dt.truncate("1mo"), _IDENTITY_ORDER
 )
@@ -120,10 +127,19 @@ def encode(table: Table, frame: pl.DataFrame, *, compress: bool) -> bytes:
     if table.format == "JSONEachRow":
         return b"\n".join(orjson.dumps(_maps(table, row)) for row in frame.iter_rows(named=True))
     buffer = io.BytesIO()
-    frame.write_ipc_stream(
+    frame.with_columns(_dictionaries(table)).write_ipc_stream(
         buffer, compat_level=pl.CompatLevel.oldest(), compression="zstd" if compress else "uncompressed"
     )
     return buffer.getvalue()
+
+
+def _dictionaries(table: Table) -> list[pl.Expr]:
+    # Categories of their own: Polars keeps those it shares for as long as the process runs.
+    return [
+        pl.col(name).cast(pl.Categorical(pl.Categories.random()))
+        for name, dtype in table.schema.items()
+        if dtype == pl.String and name not in table.plain
+    ]
 
 
 def _maps(table: Table, row: dict[str, Any]) -> dict[str, Any]:
