@@ -360,7 +360,8 @@ def from_cluster(text: str) -> Source:
     if text.startswith("{"):
         return Source(cluster=name(json_object(text).get("name")))
     # An operator's format may name Envoy's cluster so.
-    return UNKNOWN if "|" in text or text.rstrip(";").endswith("Cluster") else Source(cluster=name(text))
+    envoys = "|" in text or text.endswith((";", "Cluster"))
+    return UNKNOWN if envoys else Source(cluster=name(text))
 
 
 _GCP_ZONE = re.compile(r"^([a-z]+-[a-z]+\d+)-[a-z]$")
