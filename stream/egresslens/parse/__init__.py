@@ -15,7 +15,6 @@ from egresslens.outcome import Reject
 from egresslens.parse import envelopes, layouts, objects, odd, prefixes, template
 from egresslens.parse.seats import Seats
 from egresslens.parse.stage import FILTERED, LINES, RECORDS, REJECTS, Stage, gather, rejected
-from egresslens.parse.values import typed
 from egresslens.rules import Rules
 
 # An envelope inside an envelope inside an envelope: shippers nest two deep, three is generous.
@@ -96,10 +95,8 @@ def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     # Every layout begins with the time in brackets.
     bracketed = lines["text"].str.starts_with("[")
     odd_lines, lines = lines.filter(~bracketed), lines.filter(bracketed)
-    for layout in layouts.LAYOUTS:
-        if lines.is_empty():
-            break
-        rows, lines = layouts.read(lines, layout)
-        stage += typed(rows, rules)
+    if lines.height:
+        found, lines = layouts.step(lines, rules)
+        stage += found
     odd_lines = pl.concat([odd_lines, lines])
     return stage + (odd.step(odd_lines, rules) if odd_lines.height else Stage())

@@ -15,7 +15,9 @@ from typing import Final
 
 import polars as pl
 
-from egresslens.parse.values import TEXT_FIELDS
+from egresslens.parse.stage import Stage
+from egresslens.parse.values import TEXT_FIELDS, typed
+from egresslens.rules import Rules
 
 Q = tuple[str, ...] | str
 
@@ -69,6 +71,21 @@ LAYOUTS: Final[tuple[Layout, ...]] = (
         "envoy_text_details", (_TIME, "request", (*_STATUS, "response_code_details", *_NUMBERS), *_HEADERS)
     ),
 )
+
+
+def step(lines: pl.DataFrame, rules: Rules) -> tuple[Stage, pl.DataFrame]:
+    """Read lines (LINES) that fit a layout; the other lines come back unchanged."""
+    current, *older = LAYOUTS
+    rows, lines = read(lines, current)
+    stage = typed(rows, rules)
+    for layout in older:
+        # Hardly a line is left, and a layout that cannot fit costs as much as one that does.
+        likely = lines["text"].str.count_matches('"', literal=True) == layout.quotes
+        if likely.any():
+            rows, others = read(lines.filter(likely), layout)
+            lines = pl.concat([lines.filter(~likely), others])
+            stage += typed(rows, rules)
+    return stage, lines
 
 
 def read(lines: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, pl.DataFrame]:
