@@ -81,18 +81,28 @@ async def _read(
     client: Client, table: str, schema: dict[str, pl.DataType], key: tuple[str, ...], values: list[Any]
 ) -> pl.DataFrame:
     # A DateTime comes as a bare number in Arrow, a DateTime64 as what it is.
-    columns = [
-        f"toDateTime64(row.{name}, 3, 'UTC') AS {name}" if dtype == TIMESTAMP else f"row.{name} AS {name}"
-        for name, dtype in schema.items()
-    ]
     query = (
-        f"SELECT {', '.join(columns)} FROM {table} AS row FINAL "  # noqa: S608 - names of ours, values are bound
+        f"SELECT {columns(schema)} FROM {table} AS row FINAL "  # noqa: S608 - names of ours, values are bound
         f"WHERE ({', '.join(f'row.{name}' for name in key)}) IN %(keys)s"
     )
     found = [pl.DataFrame(schema=schema)]
     for at in range(0, len(values), _KEYS):
         body = await client.raw_query(query, parameters={"keys": values[at : at + _KEYS]}, fmt="ArrowStream")
-        if body:
-            frame = pl.read_ipc_stream(io.BytesIO(body))
-            found.append(frame.select(pl.col(name).cast(dtype) for name, dtype in schema.items()))
+        found.append(frame(body, schema))
     return pl.concat(found)
+
+
+def columns(schema: dict[str, pl.DataType]) -> str:
+    """What to select of a table named `row` so that `frame` gets the types it needs: times in milliseconds."""
+    return ", ".join(
+        f"toDateTime64(row.{name}, 3, 'UTC') AS {name}" if dtype == TIMESTAMP else f"row.{name} AS {name}"
+        for name, dtype in schema.items()
+    )
+
+
+def frame(body: bytes, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Read an Arrow stream of `columns`; ClickHouse sends nothing at all where there are no rows."""
+    if not body:
+        return pl.DataFrame(schema=schema)
+    read = pl.read_ipc_stream(io.BytesIO(body))
+    return read.select(pl.col(name).cast(dtype) for name, dtype in schema.items())

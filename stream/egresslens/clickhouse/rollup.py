@@ -18,6 +18,7 @@ from datetime import datetime, timedelta, timezone
 from itertools import groupby
 from typing import Any, Final, Protocol
 
+from egresslens.clickhouse.client import connect
 from egresslens.record import MAX_DESTINATION_IPS, WINDOW_KEY, WINDOW_MEASURES
 from egresslens.settings import Settings
 
@@ -144,6 +145,19 @@ def roll_up(client: Client, settings: Settings, now: datetime) -> dict[str, int]
         done[tier.name] = len(due)
         unfinished = set(_stale(client, settings, tier))
     return done
+
+
+def run(settings: Settings, now: datetime) -> dict[str, int]:
+    """`roll_up` with a connection of its own. Blocking: call it in a thread, every minute or so.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: ClickHouse is away, or a statement failed; try again later.
+    """
+    client = connect(settings, "writer")
+    try:
+        return roll_up(client, settings, now)
+    finally:
+        client.close()
 
 
 def start(tier: str, when: datetime) -> datetime:

@@ -51,6 +51,8 @@ class Account:
     records: int = 0
     events: int = 0
     gaps: int = 0
+    rules_version: int | None = None
+    """Rules that counted last, as stored; None before anything is."""
     filtered: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     past_retention: Counter[str] = field(default_factory=Counter)

@@ -56,6 +56,9 @@ class Store(Protocol):
     ) -> list[Account]:
         """The stored counts of each partition's current epoch; an empty account where there are none."""
 
+    async def undo(self, account: Account, rules: int) -> int:
+        """Undo what other rules stored beyond the account; the number of window rows rewritten."""
+
 
 class Publisher(Protocol):
     """What the pipeline asks of Kafka besides batches."""
@@ -191,6 +194,8 @@ class Pipeline:
             partition = Partition(account.topic, account.partition)
             era.accounts[partition] = account
             era.partials[partition] = Partials()
+            if account.rules_version != era.rules_version:
+                await self._store.undo(account, era.rules_version)
         delivery: asyncio.Task[None] | None = None
         try:
             while True:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from clickhouse_connect.driver.asyncclient import AsyncClient
 
-from egresslens.clickhouse import load
+from egresslens.clickhouse import load, rebuild
 from egresslens.clickhouse.retry import Retry
 from egresslens.clickhouse.rules import rules_version
 from egresslens.clickhouse.sink import Sink
@@ -58,6 +58,21 @@ class ClickHouseStore:
             accounts[row["stream_epoch"], row["topic"], row["partition"]] = _account(row)
         return list(accounts.values())
 
+    async def undo(self, account: Account, rules: int) -> int:
+        """Undo what other rules stored beyond the account, before consuming; the window rows rewritten."""
+        stream = rebuild.Stream(account.stream_epoch, account.topic, account.partition, account.last_offset)
+
+        async def act(client: AsyncClient) -> pl.DataFrame:
+            await rebuild.forget_beyond(client, self._settings, stream)
+            torn = await rebuild.torn_windows(client, self._settings, stream, rules)
+            if torn.is_empty():
+                return torn
+            return await rebuild.recount(client, self._settings, stream, torn, rules)
+
+        rows = await self._loads.call("rebuild windows", act)
+        await self._inserts.insert("raw_windows_1m", rows)
+        return rows.height
+
     async def close(self) -> None:
         """Close the connections."""
         await self._inserts.close()
@@ -65,7 +80,7 @@ class ClickHouseStore:
 
 
 def _account(row: dict[str, Any]) -> Account:
-    account = Account(**{name: row[name] for name in PROGRESS if name != "rules_version"})
+    account = Account(**{name: row[name] for name in PROGRESS})
     for name in REASONS:
         getattr(account, name).update({pair["key"]: pair["value"] for pair in row[name]})
     return account
