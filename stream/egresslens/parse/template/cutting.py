@@ -81,7 +81,7 @@ def _worthwhile(pieces: Pieces) -> bool:
     for before, piece, behind in zip(("\t", *pieces), pieces, (*pieces[1:], "\t"), strict=False):
         if isinstance(piece, Slot) and piece.kind is Kind.PROSE and not piece.quoted:
             neighbours = [literal for literal in (before, behind) if isinstance(literal, str)]
-            if not all("\t" in literal or "|" in literal for literal in neighbours):
+            if not all(any(char in literal for char in '"\t|') for literal in neighbours):
                 return False
     return True
 

@@ -38,7 +38,7 @@ class Slot:
 
     wanted: whether its text is a field's; other operators are read over.
     decides: whether a label, a host or a count depends on it (a user agent's text does not).
-    quoted: whether it stands between double quotes.
+    quoted: whether there are double quotes directly before and behind it.
     cut_at: for a part of a time, the delimiter it prints and was cut at.
     """
 
@@ -121,16 +121,18 @@ Pieces = Sequence["str | Slot"]
 
 def in_place(tokens: Sequence[Token], slots: Sequence[Slot]) -> tuple[str | Slot, ...]:
     """The tokens with a slot for each operator, in order."""
-    pieces: list[str | Slot] = []
-    quotes = 0
     waiting = iter(slots)
-    for token in tokens:
-        if isinstance(token, str):
-            quotes += token.count('"')
-            pieces.append(token)
-        else:
-            pieces.append(replace(next(waiting), quoted=quotes % 2 == 1))
-    return tuple(pieces)
+    return tuple(
+        token if isinstance(token, str) else replace(next(waiting), quoted=_enclosed(tokens, index))
+        for index, token in enumerate(tokens)
+    )
+
+
+def _enclosed(tokens: Sequence[Token], index: int) -> bool:
+    before, behind = tokens[max(0, index - 1)], tokens[min(index + 1, len(tokens) - 1)]
+    if not isinstance(before, str) or not isinstance(behind, str):
+        return False
+    return before.endswith('"') and behind.startswith('"')
 
 
 def slots_of(pieces: Pieces) -> list[Slot]:
