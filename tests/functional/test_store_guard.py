@@ -124,6 +124,122 @@ def test_no_statement_reads_a_file(store, secret, sql, account):
     assert SECRET not in answered.text
 
 
+# Every place an expression can stand in; @ is one that reads a file without a call of `file` in the text.
+PLACES = """
+SHOW TABLES WHERE @ != ''
+SHOW TABLES LIMIT length(@)
+SHOW COLUMNS FROM t WHERE @!=''
+SHOW INDEX FROM t WHERE @!=''
+SHOW FULL TABLES WHERE @!=''
+SELECT DISTINCT ON (@) 1
+SELECT TOP 1 @
+SELECT sum(1) OVER (ORDER BY 1 ROWS BETWEEN length(@) PRECEDING AND CURRENT ROW)
+SELECT 1 FROM numbers(length(@))
+SELECT 1 FROM numbers(1) AS a ASOF JOIN numbers(1) AS b ON a.number>=b.number AND @!=''
+SELECT 1 FROM numbers(1) LEFT ARRAY JOIN [@] AS y
+SELECT 1 LIMIT length(@), 1
+SELECT 1 ORDER BY 1 WITH FILL TO length(@) STEP 1 STALENESS 1
+SELECT 1 ORDER BY 1 WITH FILL STEP length(@)
+SELECT 1 GROUP BY CUBE(@)
+SELECT 1 GROUP BY 1 WITH TOTALS HAVING @!=''
+SELECT quantile(length(@))(1)
+SELECT * EXCEPT ('a') REPLACE (@ AS y) FROM (SELECT 1 y)
+SELECT COLUMNS('a') APPLY(x -> @) FROM (SELECT 1 a)
+SELECT * APPLY quantile(length(@)) FROM (SELECT 1 a)
+SELECT @::String
+SELECT CAST(@ AS String)
+SELECT {k:UInt8} + length(@)
+SELECT (@, 1).1
+SELECT [@][1]
+SELECT map(@, 1)
+SELECT @ BETWEEN 'a' AND 'b'
+SELECT 'a' LIKE @
+SELECT 'a' IN (@)
+SELECT 'a' IN [@]
+SELECT @ IS NULL
+SELECT NOT @
+SELECT -length(@)
+SELECT if(1, @, '')
+SELECT @ ? 1 : 2
+SELECT CASE 1 WHEN length(@) THEN @ ELSE @ END
+SELECT INTERVAL length(@) DAY
+SELECT EXTRACT(DAY FROM toDate(@))
+SELECT SUBSTRING(@ FROM 1 FOR 2)
+SELECT TRIM(BOTH @ FROM 'a')
+SELECT POSITION(@ IN 'a')
+SELECT DATE_ADD(DAY, length(@), now())
+SELECT EXISTS(SELECT @)
+SELECT 1 = ANY (SELECT @)
+SELECT 1 > ALL (SELECT length(@))
+SELECT 1 INTERSECT SELECT length(@)
+SELECT count() FILTER (WHERE @ != '')
+SELECT arrayMap((a, b) -> @, [1], [2])
+WITH (SELECT @) AS y SELECT y
+WITH RECURSIVE y AS (SELECT @ AS z UNION ALL SELECT z FROM y) SELECT * FROM y
+WITH y AS MATERIALIZED (SELECT @) SELECT 1
+SELECT a.b.c[@] FROM t
+SELECT 1 PREWHERE @ != ''
+SELECT JSONExtract('{}', @)
+SELECT 1 WINDOW w AS (PARTITION BY @)
+CREATE TABLE t.f (x String DEFAULT @) ORDER BY x
+CREATE TABLE t.f (x String) ORDER BY @
+CREATE TABLE t.f (x String) PARTITION BY @ ORDER BY x
+CREATE TABLE t.f (x String) PRIMARY KEY @
+CREATE TABLE t.f (x String) ORDER BY x SAMPLE BY @
+CREATE TABLE t.f (x String, d Date) ORDER BY x TTL d + length(@)
+CREATE TABLE t.f (x String, d Date, y String) ORDER BY x TTL d GROUP BY x SET y = max(@)
+CREATE TABLE t.f (x String, d Date) ORDER BY x TTL d DELETE WHERE @ != ''
+CREATE TABLE t.f (x String, INDEX i @ TYPE minmax) ORDER BY x
+CREATE TABLE t.f (x String, INDEX i x TYPE set(length(@))) ORDER BY x
+CREATE TABLE t.f (x String, PROJECTION p (SELECT @ GROUP BY x)) ORDER BY x
+CREATE TABLE t.f (x String, PROJECTION p INDEX @ TYPE basic) ORDER BY x
+CREATE TABLE t.f (x String, CONSTRAINT c ASSUME @ != '') ORDER BY x
+CREATE TABLE t.f (x String EPHEMERAL @) ORDER BY x
+CREATE TABLE t.f ENGINE=ReplacingMergeTree(@) ORDER BY x AS SELECT 1 x
+CREATE TABLE t.f ORDER BY x AS SELECT @ AS x
+CREATE VIEW t.f AS SELECT @
+CREATE VIEW t.f (a String DEFAULT @) AS SELECT 1 a
+CREATE MATERIALIZED VIEW t.f REFRESH EVERY 1 DAY TO t.x AS SELECT @
+CREATE MATERIALIZED VIEW t.f (x String DEFAULT @) ENGINE=Memory AS SELECT 1 x
+CREATE MATERIALIZED VIEW t.f TO t.x (x String DEFAULT @) AS SELECT 1 x
+ALTER TABLE t.x ADD COLUMN y String DEFAULT @
+ALTER TABLE t.x MODIFY COLUMN y DEFAULT @
+ALTER TABLE t.x MODIFY COLUMN y TTL toDate(@)
+ALTER TABLE t.x ADD INDEX i @ TYPE minmax
+ALTER TABLE t.x ADD PROJECTION p (SELECT @)
+ALTER TABLE t.x ADD CONSTRAINT c CHECK @ != ''
+ALTER TABLE t.x MODIFY ORDER BY @
+ALTER TABLE t.x MODIFY SAMPLE BY @
+ALTER TABLE t.x MODIFY TTL toDate(@)
+ALTER TABLE t.x UPDATE y = @ WHERE 1
+ALTER TABLE t.x UPDATE y = '' WHERE @ != ''
+ALTER TABLE t.x DELETE WHERE @ != ''
+ALTER TABLE t.x MODIFY QUERY SELECT @
+ALTER TABLE t.x DROP PARTITION tuple(@)
+DELETE FROM t.x WHERE @ != ''
+UPDATE t.x SET y = @ WHERE 1
+UPDATE t.x SET y = '' WHERE @ != ''
+INSERT INTO t.x SELECT @
+INSERT INTO t.x WITH @ AS y SELECT y
+DESCRIBE (SELECT @)
+DESCRIBE TABLE view(SELECT @)
+EXPLAIN SELECT @
+EXPLAIN PIPELINE SELECT @
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_no_expression_reads_a_file_wherever_it_stands(store, secret, place):
+    answered = ask(store, place.replace("@", f"arrayMap(file, ['{secret}'])[1]"), param_k=1)
+    assert answered.code == FUNCTION_NOT_ALLOWED, answered.text
+
+
+def test_a_parameter_cannot_name_a_function(store, secret):
+    sql = f"SELECT arrayMap({{f:Identifier}}, ['{secret}'])"
+    assert ask(store, sql, param_f="file").code == FUNCTION_NOT_ALLOWED
+    assert ask(store, sql, param_f="`file`").code == FUNCTION_NOT_ALLOWED
+
+
 # What only the writer could try: nothing of it may leave a trace outside the store, or read a file later.
 WRITES_OF_FILES = {
     "SELECT 1 INTO OUTFILE '{f}'": OUTFILE,

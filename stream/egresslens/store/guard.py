@@ -120,11 +120,11 @@ class Guard:
             _check_database(table[0])
 
     def check_identifiers(self, names: tuple[str, ...], values: Mapping[str, str], account: Account) -> None:
-        """Refuse a parameter of type Identifier that names what the account may not read."""
+        """Refuse a parameter of type Identifier that names what the account may not use."""
         for name in names:
             # A value may have quotes and several parts of its own.
             parts = re.split(r"[.`\"]+", values.get(name, "").strip('`" '))
-            _check_table(parts, account)
+            self._check_name("arguments", parts, account)
             if len(parts) == 1:
                 _check_database(parts[0])
 
@@ -134,8 +134,10 @@ class Guard:
         named = _FORMAT.search(canonical)
         output_format = named.group(1) if named else None
         self._check_text(canonical)
+        identifiers = tuple(_IDENTIFIER_PARAMETER.findall(_STRING.sub("''", canonical)))
         if tree is None:
-            return self._decide_without_tree(canonical, output_format, account)
+            self._check_without_tree(canonical, account)
+            return Verdict(reads=True, output_format=output_format, identifiers=identifiers)
         kind = str(tree.get("type"))
         if kind == "SetQuery":
             return self._decide_set(tree)
@@ -144,23 +146,20 @@ class Guard:
             tree = _without_options(tree)
         if not reads:
             _check_write(kind, tree, account)
+        self._walk(tree, account)
         return Verdict(
             reads=reads,
             has_result=reads,
             streams=kind == "SelectWithUnionQuery",
             output_format=output_format,
-            identifiers=self._walk(tree, account),
+            identifiers=identifiers,
         )
 
-    def _decide_without_tree(self, canonical: str, output_format: str | None, account: Account) -> Verdict:
+    def _check_without_tree(self, canonical: str, account: Account) -> None:
         if canonical.startswith("DESCRIBE TABLE"):
             # DESCRIBE takes a table, a table function or a subquery: what FROM takes.
-            described = "SELECT * FROM" + canonical.removeprefix("DESCRIBE TABLE")
-            return Verdict(
-                reads=True,
-                output_format=output_format,
-                identifiers=self._decide(described, account).identifiers,
-            )
+            self._decide("SELECT * FROM" + canonical.removeprefix("DESCRIBE TABLE"), account)
+            return
         if canonical.startswith("INSERT"):
             raise _data_elsewhere()
         if not allowed.NAMED_READS.match(canonical) and not (
@@ -171,7 +170,6 @@ class Guard:
             raise _denied("a table's name cannot be a path")
         for found in _SYSTEM_TABLE.finditer(_STRING.sub("''", canonical)):
             _check_table(("system", found.group(1)), account)
-        return Verdict(reads=True, output_format=output_format)
 
     def _decide_set(self, tree: Node) -> Verdict:
         if tree.get("query_parameters") or tree.get("default_settings"):
@@ -180,9 +178,7 @@ class Guard:
         self.check_settings(changes)
         return Verdict(reads=True, has_result=False, settings=changes)
 
-    def _walk(self, tree: Node, account: Account) -> tuple[str, ...]:
-        """Check every node; return the names of the parameters that stand for names."""
-        identifiers: list[str] = []
+    def _walk(self, tree: Node, account: Account) -> None:
         for key, node, of_table in _nodes(tree, "", of_table=False):
             kind = node.get("type")
             if kind == "Function":
@@ -190,15 +186,11 @@ class Guard:
             elif kind == "ColumnsApplyTransformer" and "func_name" in node:
                 self._check_function(key, {"name": node["func_name"]})
             elif kind in ("TableIdentifier", "Identifier"):
-                self._check_identifier(key, node, account)
+                self._check_name(key, node.get("name_parts") or [str(node.get("name", ""))], account)
             elif kind == "SetQuery":
                 self._check_set_query(node, of_table=of_table)
-            elif kind == "QueryParameter" and node.get("param_type") == "Identifier":
-                identifiers.append(str(node["name"]))
-        return tuple(identifiers)
 
-    def _check_identifier(self, key: str, node: Node, account: Account) -> None:
-        parts = node.get("name_parts") or [str(node.get("name", ""))]
+    def _check_name(self, key: str, parts: Sequence[str], account: Account) -> None:
         _check_table(parts, account)
         # arrayMap(file, paths): the engine takes a bare name among arguments for a function's.
         if key in ("arguments", "with") and len(parts) == 1 and parts[0].lower() in self._catalog.refused:
@@ -248,6 +240,7 @@ _REMEMBERED_TEXT: Final = 16 * 1024
 _STRING: Final = re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL)
 _CALL: Final = re.compile(r"(?:`((?:[^`\\]|\\.)+)`|\b([A-Za-z_]\w*)) ?\(")
 _OUTFILE: Final = re.compile(r"\bINTO OUTFILE\b")
+_IDENTIFIER_PARAMETER: Final = re.compile(r"\{(\w+): ?Identifier\}")
 _FORMAT: Final = re.compile(r"^FORMAT (\w+)$", re.MULTILINE)
 _EXPRESSION_WORDS: Final = re.compile(r"\b(default|alias|materialized|ephemeral|ttl)\b", re.IGNORECASE)
 _SYSTEM_TABLE: Final = re.compile(r"\bsystem`?\.`?(\w+)", re.IGNORECASE)

@@ -43,6 +43,8 @@ def serve(
     limits = Limits()
     engine = Engine(folder, limits)
     try:
+        # Where a relative name of a file would be looked for: an empty folder.
+        os.chdir(folder / "files")
         server = Server(engine, load_or_create(folder), _hosts(host, hosts), limits)
         asyncio.run(_run(server, folder, Address(host, port), with_parent=with_parent, announce=announce))
     except OSError as error:

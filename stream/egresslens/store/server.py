@@ -72,8 +72,8 @@ QUEUE_S: Final = 10.0
 class Hosts:
     """The names this server answers to.
 
-    `addresses`: to any address as well, for a server that listens on all of them. A page that reaches a server
-    by a name of its own (DNS rebinding) has a name there, never an address.
+    `addresses`: any address too, for a server that listens on all of them. A page that reaches a server by a
+    name of its own (DNS rebinding) has a name there, never an address.
     """
 
     names: frozenset[str]
