@@ -34,6 +34,8 @@ _MAX_MESSAGES: Final = 20_000
 _BACKOFF_S: Final = (0.2, 5.0)
 # Without an acknowledgement for this long, the log says so, once.
 _SILENCE_S: Final = 10.0
+# And after this long a new producer is tried: one may be stuck, for example on a topic that was made again.
+_REPLACE_S: Final = 20.0
 # Trying again does not help against these.
 _FINAL: Final = (
     AuthorizationError,
@@ -75,6 +77,10 @@ class _Sent:
     def acknowledged(self) -> bool:
         return self.future is not None and self.future.succeeded()
 
+    @property
+    def failed(self) -> bool:
+        return self.future is not None and self.future.failed()
+
 
 class Delivery:
     """Sends messages to one topic, in order per key. `connect` makes a producer, or raises KafkaError."""
@@ -88,6 +94,7 @@ class Delivery:
         self._backoff_s = _BACKOFF_S[0]
         self._next_attempt = 0.0
         self._last_answer = time.monotonic()
+        self._connected_at = 0.0
         self._silent = False
         self._last_error: KafkaError | None = None
         self.acknowledged = 0
@@ -136,9 +143,13 @@ class Delivery:
         return count
 
     def close(self, timeout_s: float) -> bool:
-        """Wait for acknowledgements, then disconnect. Whether everything was acknowledged in time."""
+        """Wait for acknowledgements, unless no broker is connected, then disconnect.
+
+        Returns:
+            whether everything was acknowledged in time
+        """
         deadline = time.monotonic() + timeout_s
-        while self._under_way and time.monotonic() < deadline:
+        while self._under_way and self._producer is not None and time.monotonic() < deadline:
             self.settle()
             time.sleep(0.01)
         self._disconnect()
@@ -146,16 +157,19 @@ class Delivery:
 
     def _send_again(self) -> None:
         first = self._under_way[0]
-        failed = first.future is not None and first.future.failed()
-        if failed:
-            self._failed(first.future.exception)
+        if first.failed:
+            error = first.future.exception
+            for sent in self._under_way:
+                if sent.failed:
+                    sent.future = None
+            self._failed(error)
         if time.monotonic() < self._next_attempt:
             return
         if self._producer is None and not self._reconnect():
             return
-        if failed or first.future is None or self._under_way[-1].future is None:
+        if first.future is None or self._under_way[-1].future is None:
             for sent in self._under_way:
-                if sent.future is None or sent.future.failed():
+                if sent.future is None:
                     self._send(sent)
                 if sent.future is None:
                     return
@@ -172,6 +186,7 @@ class Delivery:
     def _reconnect(self) -> bool:
         try:
             self._producer = self._connect()
+            self._connected_at = time.monotonic()
         except KafkaError as error:
             self._failed(error)
             return False
@@ -198,9 +213,12 @@ class Delivery:
             producer._sender.force_close()  # noqa: SLF001 - there is no public way to drop them
             producer._sender.join(1)  # noqa: SLF001
             producer.close(timeout=0)
+        for sent in self._under_way:
+            if not sent.acknowledged:
+                sent.future = None
 
     def _watch(self, count: int) -> None:
-        """Say once that the brokers are silent, and once that they are back."""
+        """Say once that the brokers are silent, once that they are back; replace a producer that is stuck."""
         if count:
             if self._silent:
                 log.info("Kafka answers again")
@@ -215,3 +233,5 @@ class Delivery:
                 self.waiting,
             )
             self._silent = True
+        elif self._under_way and time.monotonic() - max(self._last_answer, self._connected_at) > _REPLACE_S:
+            self._disconnect()

@@ -21,7 +21,7 @@ _LOOK_S: Final = 0.25
 _IDLE_S: Final = 0.05
 _SAVE_S: Final = 1.0
 # Well below the 10 s after which supervisors lose patience.
-_CLOSE_S: Final = 7.0
+_CLOSE_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def ship(
         metadata: what is known of the files' writer.
         positions: entered; where to begin, and where to remember.
         once: stop at the end of the files, and send a last line without a newline as well.
-        stop: set from outside to end it; what is under way is waited for, for 7 seconds at most.
+        stop: set from outside to end it; what is under way is waited for, for 5 seconds at most.
         now: the clock for the envelope's time.
         progress: told (bytes acknowledged, bytes in all files) about four times a second.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient
 
 from egresslens.kafka.broker import embedded_broker
 from egresslens.kafka.topics import Topic, create_topics
@@ -151,6 +152,34 @@ def test_a_topic_named_by_hand_is_not_made(broker, ship, tmp_path):
     consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap)
     assert "misspelt" not in consumer.topics()
     consumer.close()
+
+
+def test_a_message_that_the_topic_refuses_ends_it_with_a_clear_word(ship, topic, tmp_path):
+    name, file = topic(max_message_bytes=2_000), tmp_path / "access.log"
+    file.write_bytes(b"one\n" + os.urandom(5_000).hex().encode() + b"\n")
+    shipper = ship(file, "--topic", name)
+    assert shipper.process.wait(60) == 69
+    assert f"Kafka refuses {name}: MessageSizeTooLargeError" in shipper.said()
+    assert "Traceback" not in shipper.said()
+
+
+def test_a_topic_that_is_deleted_and_made_again_gets_what_follows(
+    broker, kafka_settings, ship, topic, tmp_path
+):
+    name, file = topic(), tmp_path / "access.log"
+    shipper = ship(file, "--topic", name)
+    file.write_bytes(b"one\n")
+    consumed(broker.bootstrap, name, len)
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_topics([name])
+    wait_until(lambda: name not in admin.list_topics())
+    admin.close()
+    append(file, b"two\n")
+    create_topics(kafka_settings, [Topic(name, 1)])
+    append(file, b"three\n")
+    found = consumed(broker.bootstrap, name, lambda messages: len(messages) >= 2)
+    assert values(found) == [b"two", b"three"]
+    assert shipper.stop() == 0
 
 
 def test_an_outage_of_kafka_loses_nothing_and_keeps_the_order(tmp_path):
