@@ -33,14 +33,13 @@ from egresslens.store.serve import serve
 )
 @click.option("--with-parent", is_flag=True, hidden=True, help="Stop when standard input closes.")
 def command(folder: Path | None, host: str, port: int, hosts: tuple[str, ...], with_parent: bool) -> None:
-    r"""Serve the embedded ClickHouse engine over ClickHouse's HTTP interface.
+    """Serve the embedded ClickHouse engine over ClickHouse's HTTP interface.
 
     Every request needs a password: the writer's or the reader's, made at the first start and kept in
     writer.password and reader.password (mode 0600) in the folder. So listening beyond the loopback with
     --host is possible; there is no TLS, so put a proxy that has it in front. Clients must then name the
     store by its address or by a name given with --allow-host.
 
-    \b
     Exit codes: 0 after Ctrl-C or SIGTERM, 69 if the store cannot start
     (the folder belongs to another store, the port is taken, chdb is not installed).
     """
