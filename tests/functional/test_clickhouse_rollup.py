@@ -21,7 +21,7 @@ from clickhouse_rows import (
     windows,
 )
 from egresslens.clickhouse.client import connect
-from egresslens.clickhouse.rollup import roll_up
+from egresslens.clickhouse.rollup import roll_up, run
 
 __all__ = ["clickhouse", "database", "migrated"]
 
@@ -151,6 +151,10 @@ def test_a_roll_up_counts_only_ten_seconds_after_it_was_recorded(full: Database)
     roll_up(full.writer, full.settings, FAR)
     full.command("TRUNCATE TABLE {db}.raw_windows_1h")
     assert views(full)[:1] == before[:1]
+
+
+def test_it_runs_with_a_connection_of_its_own(full: Database):
+    assert run(full.settings, FAR) == {"1h": 6, "1d": 2, "1M": 2}
 
 
 class Traffic:

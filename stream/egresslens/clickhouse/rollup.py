@@ -151,7 +151,7 @@ def run(settings: Settings, now: datetime) -> dict[str, int]:
     """`roll_up` with a connection of its own. Blocking: call it in a thread, every minute or so.
 
     Raises:
-        clickhouse_connect.driver.exceptions.Error: ClickHouse is away, or a statement failed; try again later.
+        clickhouse_connect.driver.exceptions.Error: it is away, or a statement failed; try later.
     """
     client = connect(settings, "writer")
     try:
