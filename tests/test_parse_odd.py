@@ -77,6 +77,7 @@ def test_a_hostile_user_agent_is_read_whole_and_changes_no_other_field(layout, a
 def test_quotes_in_another_header_change_nothing_but_the_headers(header, attack):
     record = read(text(**{header: ATTACKS[attack]}))[0]
     names = [name for name in fields_of("istio_text_1.9") if name not in CLIENTS or name == "path"]
+    assert record["damage"] in (None, "forged_fields")
     assert {name: record[name] for name in names} == {name: wanted(name, VALUES[name]) for name in names}
 
 
@@ -147,6 +148,13 @@ def test_a_line_left_as_a_json_string_is_read_and_flagged(layout):
     assert (record["format"], record["damage"]) == (layout, "escaped_quotes")
 
 
+def test_a_line_with_some_quotes_escaped_is_read_and_flagged():
+    head, rest = text().split(' "-" ', 1)
+    record = read(head + ' "-" '.replace('"', '\\"') + rest.replace('"', '\\"'))[0]
+    same_fields(record, "istio_text_1.9")
+    assert record["damage"] == "escaped_quotes"
+
+
 def test_escapes_in_an_escaped_line_are_decoded():
     line = json.dumps(text(user_agent='agent "é" \\ \u2028'))[1:-1]
     assert read(line)[0]["user_agent"] == 'agent "é" \\ \u2028'
@@ -207,6 +215,12 @@ def test_a_line_without_one_of_its_numbers_keeps_the_fields_around_them():
         "route_name",
     )
     assert {name: record[name] for name in names} == {name: wanted(name, VALUES[name]) for name in names}
+    assert record["damage"] == "missing_fields"
+
+
+def test_a_line_without_its_first_quote_is_read_and_flagged():
+    record = read(text().replace('"', "", 1))[0]
+    same_fields(record, "istio_text_1.9")
     assert record["damage"] == "missing_fields"
 
 

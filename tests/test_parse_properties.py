@@ -128,11 +128,31 @@ def test_whatever_comes_in_absent_is_null_and_damage_is_named(messages):
         assert set((row["damage"] or "no_timestamp").split(",")) <= named
 
 
-TEXTS = st.text(
+PLAIN = st.text(
     st.characters(codec="utf-8", exclude_characters="\n\r\x00", exclude_categories=["Cs"]),
     min_size=1,
     max_size=30,
-).filter(lambda value: value.strip() == value)
+)
+# Headers made of what the log itself writes.
+IMITATION = [
+    '"',
+    '" "',
+    " ",
+    "-",
+    "1",
+    "[",
+    "] ",
+    "HTTP/1.1",
+    '" 200 - ',
+    '" 1 2 3 4 "',
+    "a:1",
+    "x|1||y",
+    "\\",
+]
+IMITATIONS = st.lists(
+    st.sampled_from([*IMITATION, *(text(layout) for layout in LAYOUTS)]), min_size=1, max_size=6
+).map("".join)
+TEXTS = (PLAIN | IMITATIONS).filter(lambda value: value.strip() == value)
 
 
 @THOROUGH
@@ -141,6 +161,15 @@ def test_no_user_agent_changes_any_other_field(layout, agent):
     record = read(text(layout, user_agent=agent))[0]
     names = [name for name in fields_of(layout) if name not in ("user_agent", "x_forwarded_for")]
     assert {name: record.get(name) for name in names} == {name: wanted(name, VALUES[name]) for name in names}
+
+
+@THOROUGH
+@given(st.sampled_from(["istio_text_1.9", "istio_text_1.3", "envoy_text"]), TEXTS, TEXTS, TEXTS)
+def test_no_headers_together_change_any_other_field(layout, agent, forwarded, request_id):
+    record = read(text(layout, user_agent=agent, x_forwarded_for=forwarded, request_id=request_id))[0]
+    names = [n for n in fields_of(layout) if n not in ("user_agent", "x_forwarded_for", "request_id")]
+    assert {name: record.get(name) for name in names} == {name: wanted(name, VALUES[name]) for name in names}
+    assert record["damage"] in (None, "forged_fields")
 
 
 @THOROUGH

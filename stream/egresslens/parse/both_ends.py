@@ -184,19 +184,19 @@ def _right(text: str, begin: int) -> _Right | None:
     if tail[0]:
         return None
     fields: dict[str, str] = {}
-    for name in RIGHT:
+    for name in RIGHT[:2]:
         opening = text.rfind('"', begin + 1, close)
         if opening < 0 or text[opening - 2 : opening] != '" ':
             return None
         fields[name] = text[opening + 1 : close]
         close = opening - 2
-    if close <= begin:
+    # Which of the client's headers holds a quote, no rule can tell, and nothing depends on it.
+    headers, behind, request_id = text[begin + 1 : max(close, begin + 1)].rpartition('" "')
+    forwarded, between, agent = headers.partition('" "')
+    if not behind or not between:
         return None
-    # A quote in X-Forwarded-For or in the User-Agent: no rule can tell which, and nothing depends on it.
-    forwarded, between, agent = text[begin + 1 : close].partition('" "')
-    if not between:
-        return None
-    return _Right({**fields, "x_forwarded_for": forwarded, "user_agent": agent}, tail[1:])
+    clients = {"x_forwarded_for": forwarded, "user_agent": agent, "request_id": request_id}
+    return _Right({**fields, **clients}, tail[1:])
 
 
 def _tcp_1_0(text: str) -> Reading | None:

@@ -95,12 +95,10 @@ def _repaired(text: str) -> Iterator[tuple[str, tuple[Damage, ...]]]:
 
 def _unescaped(text: str) -> str:
     """Decode a JSON string that lost its quotes, or kept them."""
-    first = text.find('"')
-    if first < 1 or text[first - 1] != "\\":
-        # The line's own first quote is not escaped. A header may well hold backslashes and quotes.
-        if not (first == 0 and text.startswith('"[20') and text.endswith('"')):
-            return text
+    if text.startswith('"[20') and text.endswith('"'):
         text = text[1:-1]
+    elif '\\"' not in text:
+        return text
     try:
         decoded = json.loads(f'"{text}"')
     except ValueError:

@@ -8,7 +8,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from egresslens.parse.both_ends import ADDRESS, HEAD, NUMBER_NAMES, RIGHT, request_of, tail_of, time_of
+from egresslens.parse.both_ends import (
+    ADDRESS,
+    HEAD,
+    NUMBER_NAMES,
+    RIGHT,
+    STAMP,
+    request_of,
+    tail_of,
+    time_of,
+)
 from egresslens.parse.damage import Damage
 from egresslens.parse.reading import Reading
 
@@ -17,6 +26,9 @@ _MAX_TORN: Final = 16_384
 _MAX_TOKENS: Final = 96
 _TOKEN = re.compile(r'"[^"]*"|[^\s"]+')
 _REQUEST = re.compile(r'"(?P<request>[A-Za-z-]{1,32} [^"]*?(?:HTTP/\d(?:\.\d)?| -))" ')
+_UNQUOTED_REQUEST = re.compile(
+    rf'\[(?P<time>{STAMP})\] (?P<request>[A-Za-z-]{{1,32}} [^"]*?(?:HTTP/\d(?:\.\d)?| -))" '
+)
 _CUT_REQUEST = re.compile(r'(?P<request>[^"]*?(?:HTTP/\d(?:\.\d)?| -))" ')
 _BARE: Final = r'[^\s"]+'
 _QUOTED: Final = r'"[^"]*"'
@@ -65,6 +77,8 @@ def torn(text: str) -> Reading | None:
     time, times = time_of(head) if head and request else ({}, ())
     if request:
         fields |= request_of(request["request"])
+    elif request := _UNQUOTED_REQUEST.match(text):
+        fields |= {"start_time": request["time"], **request_of(request["request"])}
     else:
         damage = Damage.TRUNCATED_HEAD
         if request := _CUT_REQUEST.match(text):
