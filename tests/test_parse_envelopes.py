@@ -346,6 +346,19 @@ def test_a_wrapped_line_reads_like_the_line_alone(wrap, line):
 
 
 @LINES
+@pytest.mark.parametrize("wrap", [docker_json, *FULL])
+def test_neither_spaces_nor_the_order_of_keys_matter(wrap, line):
+    def reversed_keys(value):
+        if isinstance(value, dict):
+            return {key: reversed_keys(item) for key, item in reversed(value.items())}
+        return value
+
+    spaced = only(read(json.dumps(wrap(line), separators=(" , ", " : "))))
+    assert spaced == only(read(json.dumps(wrap(line), separators=(",", ":"))))
+    assert only(read(reversed_keys(wrap(line)))) == spaced
+
+
+@LINES
 @pytest.mark.parametrize("wrap", FULL)
 def test_an_envelope_tells_the_pod(wrap, line):
     row = only(read(wrap(line)))

@@ -96,12 +96,15 @@ KEYS: Final[tuple[str, ...]] = tuple(
         )
     )
 )
+# What Docker's json-file driver begins each line with.
+DOCKER: Final = '{"log":"'
 # The keys of the common envelopes, which cost half as much to read as all.
 COMMON_KEYS: Final[tuple[str, ...]] = (
     "log",
     "message",
     "level",
     *TIMES[:3],
+    "stream",
     "kubernetes",
     "orchestrator",
     "cloud",
@@ -380,7 +383,10 @@ def unwrap_common(rows: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
     """
     rows = rows.with_columns(pl.coalesce(_log_line(rows), f"{KEY}message").alias("payload"))
     fits = rows.select(
-        pl.col(f"{KEY}kubernetes").str.starts_with("{").fill_null(value=False)
+        (
+            pl.col(f"{KEY}kubernetes").str.starts_with("{").fill_null(value=False)
+            | pl.col(f"{KEY}stream").is_in(("stdout", "stderr")).fill_null(value=False)
+        )
         & pl.col(f"{KEY}level").is_null()
         & _filled(pl.col("payload"))
     ).to_series()

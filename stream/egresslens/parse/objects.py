@@ -27,6 +27,7 @@ def step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines that begin with `{`: records, envelopes (whose payloads come back as lines), or rejects."""
     lines, stage = _sound(lines)
     custom, lines = template.read_objects(lines, rules)
+    text = pl.col("text")
     stage += custom
     mesh = lines["text"].str.contains(ztunnel.MARK, literal=True)
     if mesh.any():
@@ -34,7 +35,9 @@ def step(lines: pl.DataFrame, rules: Rules) -> Stage:
         lines = lines.filter(~mesh)
     # Istio's own JSON needs 24 columns, a common envelope 10; the many keys of others cost twice as much.
     own = lines["text"].str.contains('"upstream_cluster":', literal=True)
-    wrapped = lines["text"].str.contains('"kubernetes":', literal=True)
+    wrapped = lines.select(
+        text.str.contains('"kubernetes":', literal=True) | text.str.starts_with(envelopes.DOCKER)
+    ).to_series()
     common = _where(lines, wrapped & ~own)
     plain = _where(lines, own & ~wrapped)
     others = [_where(lines, own == wrapped)]
