@@ -41,12 +41,6 @@ def test_events_are_cut_where_weeks_begin():
     assert [part["offset"].to_list() for part in frames.split(frames.EVENTS, frame)] == [[1], [0, 2]]
 
 
-def test_events_are_sorted_as_the_table_is():
-    frame = events(event(3), event(1), event(2, topic="a"), event(0, partition=1))
-    (part,) = frames.split(frames.EVENTS, frame)
-    assert part["offset"].to_list() == [2, 1, 3, 0]
-
-
 def test_no_rows_are_no_insert():
     assert frames.split(frames.EVENTS, events()) == []
 

@@ -52,43 +52,25 @@ class Table:
     """A raw table that workers write.
 
     schema: its columns, in order. partition: the value of ClickHouse's PARTITION BY, None if there is none.
-    order: the beginning of its sorting key, enough to make ClickHouse's own sorting cheap.
     plain: text columns that are no LowCardinality in the table. format: what `encode` writes.
     """
 
     name: str
     schema: dict[str, pl.DataType]
     partition: pl.Expr | None
-    order: tuple[pl.Expr, ...]
     plain: frozenset[str] = frozenset()
     format: Literal["ArrowStream", "JSONEachRow"] = "ArrowStream"
 
 
-_IDENTITY_ORDER: Final = (
-    pl.col("kafka_timestamp").dt.truncate("1h"),
-    *(pl.col(name) for name in ("topic", "partition", "stream_epoch", "offset", "seq")),
+_RANDOM_TEXT: Final = frozenset(
+    ("path", "x_forwarded_for", "request_id", "upstream_local_address", "downstream_remote_address")
 )
 
-EVENTS: Final = Table(
-    "raw_events",
-    record.SCHEMA,
-    pl.col("kafka_timestamp").dt.truncate("1w"),
-    _IDENTITY_ORDER,
-    frozenset(
-        ("path", "x_forwarded_for", "request_id", "upstream_local_address", "downstream_remote_address")
-    ),
-)
-WINDOWS: Final = Table(
-    "raw_windows_1m",
-    record.WINDOW,
-    pl.col("window_start").dt.truncate("1mo"),
-    tuple(pl.col(name) for name in ("window_start", "topic", "partition", "stream_epoch")),
-)
+EVENTS: Final = Table("raw_events", record.SCHEMA, pl.col("kafka_timestamp").dt.truncate("1w"), _RANDOM_TEXT)
+WINDOWS: Final = Table("raw_windows_1m", record.WINDOW, pl.col("window_start").dt.truncate("1mo"))
+DEAD_LETTERS: Final = Table("raw_dead_letters", DEAD_LETTER, pl.col("kafka_timestamp").dt.truncate("1mo"))
 # Polars only writes lists of nullable structs, and ClickHouse takes none for a Map: a few rows, so JSON.
-PROGRESSES: Final = Table("raw_progress", PROGRESS, None, (), format="JSONEachRow")
-DEAD_LETTERS: Final = Table(
-    "raw_dead_letters", DEAD_LETTER, pl.col("kafka_timestamp").dt.truncate("1mo"), _IDENTITY_ORDER
-)
+PROGRESSES: Final = Table("raw_progress", PROGRESS, None, format="JSONEachRow")
 
 TABLES: Final = {table.name: table for table in (EVENTS, WINDOWS, PROGRESSES, DEAD_LETTERS)}
 
@@ -106,20 +88,13 @@ def rows(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def split(table: Table, frame: pl.DataFrame) -> list[pl.DataFrame]:
-    """Cut rows into one sorted frame per partition of the table, oldest first."""
-    if table.order:
-        frame = frame.sort(table.order)
-    if table.partition is None or frame.is_empty():
-        return [frame] if frame.height else []
-    keys = frame.select(table.partition.alias("key"))["key"]
-    if keys.n_unique() == 1:
+    """Cut rows into one frame per partition of the table, oldest first."""
+    if frame.is_empty():
+        return []
+    if table.partition is None or frame.select(table.partition.n_unique()).item() == 1:
         return [frame]
-    return [
-        part.drop("_partition")
-        for part in frame.with_columns(keys.alias("_partition"))
-        .sort("_partition", maintain_order=True)
-        .partition_by("_partition", maintain_order=True)
-    ]
+    parts = frame.with_columns(table.partition.alias("_partition")).partition_by("_partition", as_dict=True)
+    return [parts[key].drop("_partition") for key in sorted(parts)]
 
 
 def encode(table: Table, frame: pl.DataFrame, *, compress: bool) -> bytes:

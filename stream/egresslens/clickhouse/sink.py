@@ -1,4 +1,4 @@
-"""Frames into ClickHouse: sorted, one table partition at a time, tried until they are there.
+"""Frames into ClickHouse: one table partition at a time, tried until they are there.
 
 An insert that spans several table partitions can be torn by a crash, and one that spans more than a hundred
 is refused for ever; so each insert here touches one. Writing rows again is always harmless (their identity
