@@ -114,24 +114,28 @@ def _number(column: str) -> pl.Expr:
 
 
 def _time(column: str) -> pl.Expr:
-    """`2026-01-02T03:04:05.678Z`, as Envoy's %START_TIME% prints it, by its fixed places.
-
-    Three, six and nine digits of a second are read; more than milliseconds are cut off.
-    """
+    """`2026-01-02T03:04:05.678Z`, as Envoy's %START_TIME% prints it, by its fixed places."""
     text = pl.col(column)
-    size = text.str.len_bytes()
-    fixed = size.is_in([24, 27, 30]) & text.str.ends_with("Z") & (text.str.slice(19, 1) == ".")
+    fixed = (text.str.len_bytes() == 24) & text.str.ends_with("Z")
     seconds = text.str.slice(0, 19).str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="ms", strict=False)
-    # All digits must be digits, also those that are cut off.
-    whole = text.str.slice(20).str.strip_suffix("Z").cast(pl.UInt32, strict=False)
-    millis = whole // pl.when(size == 24).then(1).when(size == 27).then(1_000).otherwise(1_000_000)
+    millis = text.str.slice(20, 3).cast(pl.UInt16, strict=False)
     moment = (seconds + pl.duration(milliseconds=millis)).dt.replace_time_zone("UTC")
-    return pl.when(fixed & (moment >= _EARLIEST) & (moment < _LATEST)).then(moment)
+    return pl.when(fixed & moment.is_between(_EARLIEST, _LATEST, closed="left")).then(moment)
 
 
 def times(texts: pl.Series) -> pl.Series:
     """Read times as `start_time` is read; what is no time is null."""
-    rows = texts.alias("start_time").to_frame().with_columns(_time("start_time").alias("start_time:value"))
+    text = pl.col("start_time")
+    # Container runtimes print micro- or nanoseconds. All digits must be digits, also those that are cut off.
+    finer = text.str.ends_with("Z") & text.str.len_bytes().is_in([27, 30])
+    digits = text.str.slice(20).str.strip_suffix("Z").cast(pl.UInt32, strict=False)
+    rows = texts.alias("start_time").to_frame()
+    rows = rows.with_columns(
+        pl.when(finer & digits.is_not_null())
+        .then(pl.concat_str(text.str.slice(0, 23), pl.lit("Z")))
+        .otherwise(text)
+    )
+    rows = rows.with_columns(_time("start_time").alias("start_time:value"))
     return _second_look(rows, ["start_time"])["start_time:value"]
 
 
