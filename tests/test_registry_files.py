@@ -128,10 +128,9 @@ def test_other_config_maps_are_left_alone():
 
 def test_an_invalid_field_is_named_with_file_document_and_path(tmp_path: Path):
     bad = entry().replace("number: 443", "number: 70000")
-    assert problems(write(tmp_path, a=f"{entry('v1beta1')}---\n{bad}")) == [
-        "a.yaml: document 2: ServiceEntry shop/httpbin: spec.ports.0.number: "
-        "Input should be less than or equal to 65535"
-    ]
+    [found] = problems(write(tmp_path, a=f"{entry()}---\n{bad}"))
+    assert found.startswith("a.yaml: document 2: ServiceEntry shop/httpbin: spec.ports.0.number: ")
+    assert found.endswith("less than or equal to 65535")
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path):

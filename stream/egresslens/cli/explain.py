@@ -8,8 +8,8 @@ import click
 import orjson
 
 from egresslens import explain
-from egresslens.cli.tables import visible
 from egresslens.settings import load
+from egresslens.text import visible
 
 EXIT_REJECTED = 1
 

@@ -6,7 +6,6 @@ bidirectional overrides) are shown, never obeyed, and nothing is taken for marku
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -15,24 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from egresslens.text import visible
+
 LABEL_STYLES: Mapping[str, str] = {
     "passthrough": "yellow",
     "blackhole": "bold red",
     "outbound": "green",
     "unknown": "dim",
 }
-
-
-def visible(text: str) -> str:
-    r"""The text with control and format characters written out (`\x1b`, `\u202e`)."""
-    if text.isprintable():
-        return text
-    return "".join(_shown(char) if unicodedata.category(char)[0] == "C" else char for char in text)
-
-
-def _shown(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def console() -> Console:

@@ -90,6 +90,26 @@ class Catalog:
         self._addresses = Networks(by_address.items())
         self._scopes = _Scopes(registry)
 
+    def sidecar(self, namespace: str | None, labels: Mapping[str, str] | None) -> Sidecar | None:
+        """The Sidecar that a workload has: one that selects it, its namespace's, or the mesh's."""
+        return self._scopes.of(namespace, labels)
+
+    def named(self, host: str | None) -> Iterator[Candidate]:
+        """All whose host is this one or a wildcard that holds it, whoever may see them."""
+        return self._named(host, None)
+
+    def at(self, ip: str) -> Iterator[Candidate]:
+        """All that have an address of their own which holds this one."""
+        return (one for _, several in self._addresses.holding(ip) for one in several)
+
+    def taking(self, port: int | None) -> tuple[Candidate, ...]:
+        """All that take every TCP connection to a port."""
+        return tuple(self._takes_all.get(port or 0, ()))
+
+    def exact(self, host: str) -> tuple[Candidate, ...]:
+        """All that claim exactly this host, the oldest first."""
+        return tuple(self._exact.get(host, ()))
+
     def cover(
         self,
         host: str | None,
@@ -119,12 +139,12 @@ class Catalog:
                 return Coverage(candidate, f"{how} {candidate.host}")
             missed.append(miss)
         for ip in dict.fromkeys((*ips, *((host,) if host else ()))):
-            for candidate in (one for _, several in self._addresses.holding(ip) for one in several):
+            for candidate in self.at(ip):
                 miss = self._miss(candidate, port, namespace, sidecar, "tcp")
                 if miss is None:
                     return Coverage(candidate, f"address {ip} is in {candidate.title}'s addresses")
                 missed.append(miss)
-        for candidate in self._takes_all.get(port or 0, ()) if traffic else ():
+        for candidate in self.taking(port) if traffic else ():
             if self._miss(candidate, port, namespace, sidecar, "tcp") is None:
                 return Coverage(candidate, f"{candidate.title} takes every connection to port {port}")
         return Coverage(None, missed[0] if missed else "no entry for the host")
@@ -167,7 +187,7 @@ class Catalog:
             return f"{candidate.title} is outside the egress hosts of Sidecar {sidecar.title}"
         if port is not None and port not in candidate.ports:
             return f"{candidate.title} has no port {port}"
-        if port is not None and traffic and not _fits(traffic, candidate.ports[port]):
+        if port is not None and traffic and not fits(traffic, candidate.ports[port]):
             protocol = candidate.ports[port] or "of a detected protocol"
             return f"port {port} of {candidate.title} is {protocol}, the traffic is {traffic}"
         return None
@@ -214,7 +234,7 @@ def _lists(listener: EgressListener, namespace: str, candidate: Candidate) -> bo
     return False
 
 
-def _fits(traffic: Traffic, protocol: str) -> bool:
+def fits(traffic: Traffic, protocol: str) -> bool:
     """Whether a port's protocol finds this traffic by its host (`tcp`: by its address)."""
     if traffic == "http":
         return protocol in _HTTP or not protocol

@@ -50,6 +50,10 @@ class Registry:
         """This registry with some objects added or replaced, as `kubectl apply` would."""
         return Registry.of((*self.objects, *objects), self.cluster)
 
+    def without(self, kind: type[Object]) -> Registry:
+        """This registry without the objects of a kind."""
+        return Registry(tuple(one for one in self.objects if not isinstance(one, kind)), self.cluster)
+
     def _of_kind(self, kind: type[Kind]) -> tuple[Kind, ...]:
         return tuple(one for one in self.objects if isinstance(one, kind))
 
