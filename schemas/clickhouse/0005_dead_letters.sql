@@ -1,4 +1,5 @@
--- Records that could not be read, with their bytes (bounded; `raw_size` is the whole length).
+-- Records that could not be read, with their message's bytes (bounded; `raw_size` is the whole length). `whole`:
+-- nothing else of the message was applied, so a replay applies all of it; else only the part `seq`.
 
 CREATE TABLE IF NOT EXISTS ${database}.raw_dead_letters${local}${on_cluster}
 (
@@ -12,7 +13,8 @@ CREATE TABLE IF NOT EXISTS ${database}.raw_dead_letters${local}${on_cluster}
     reason LowCardinality(String) CODEC(ZSTD(1)),
     field LowCardinality(Nullable(String)) CODEC(ZSTD(1)),
     raw String CODEC(ZSTD(3)),
-    raw_size Int64 CODEC(T64, ZSTD(1))
+    raw_size Int64 CODEC(T64, ZSTD(1)),
+    whole Bool CODEC(ZSTD(1))
 )
 ENGINE = ${replicated}ReplacingMergeTree(rules_version)
 PARTITION BY toYYYYMM(kafka_timestamp)

@@ -305,7 +305,8 @@ GROUP BY
 
 CREATE OR REPLACE VIEW ${database}.dead_letters${on_cluster} AS
 SELECT
-    kafka_timestamp, reason, field, raw, raw_size, rules_version, stream_epoch, topic, partition, offset, seq
+    kafka_timestamp, reason, field, raw, raw_size, whole, rules_version, stream_epoch, topic, partition, offset,
+    seq
 FROM ${database}.raw_dead_letters FINAL;
 
 CREATE OR REPLACE VIEW ${database}.progress${on_cluster} AS

@@ -46,5 +46,7 @@ class Filtered(str, Enum):
     """The envelope names a container that is not istio-proxy."""
     PROXY_LOG = "proxy_log"
     """istio-proxy's own agent log, not an access log."""
+    REPLAYED = "replayed"
+    """A dead letter that another replay has applied already."""
     PARTIAL = "partial"
     """A part of a split line: the record is counted at the message that completes it."""

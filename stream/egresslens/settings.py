@@ -64,6 +64,7 @@ class Settings(Rules):
         "egress.windows", description="Changed 1-minute windows, JSON, keyed by workload."
     )
     dead_letter_topic: str = Field("egress.dead-letter", description="Messages that could not be read.")
+    replay_topic: str = Field("egress.replay", description="Dead letters to be read again.")
     topic_partitions: int = Field(4, gt=0, description="Partitions of topics that are created.")
     topic_replication: int = Field(1, gt=0, description="Replication factor of topics that are created.")
     publish_enriched: bool = Field(True, description="Publish the enriched topic and the windows topic.")
@@ -96,6 +97,7 @@ class Settings(Rules):
     max_window_keys: int = Field(
         500_000, gt=0, description="Window keys held in memory; beyond it the longest untouched are let go."
     )
+    roll_up_interval_s: float = Field(60.0, gt=0, description="Seconds between roll-ups into hours and days.")
     max_rejected_share: float = Field(
         0.9,
         gt=0,

@@ -175,6 +175,7 @@ def deploy(
         "ACCESS_LOG_TOPICS": f"access-log-{unique}",
         "ENRICHED_TOPIC": f"enriched-{unique}",
         "WINDOWS_TOPIC": f"windows-{unique}",
+        "REPLAY_TOPIC": f"replay-{unique}",
         "DEAD_LETTER_TOPIC": f"dead-letter-{unique}",
         "CLICKHOUSE_URL": url,
         "CLICKHOUSE_USER": writer[0],

@@ -17,6 +17,7 @@ COMMANDS: Final[dict[str, str]] = {
     "analyze": "Answer from log files, without any server.",
     "config": "Print the effective settings, secrets masked.",
     "demo": "Run real traffic through the whole pipeline and print the answers.",
+    "dlq": "List, show and replay what could not be read.",
     "explain": "Say how one line was parsed and what labelled it.",
     "kafka": "Start Apache Kafka on this machine, for trying and testing.",
     "migrate": "Bring ClickHouse's tables and views to this version.",

@@ -67,5 +67,5 @@ def _log(level: str) -> None:
 def topics(settings: Settings) -> list[Topic]:
     """The topics a worker reads and writes."""
     published = (settings.enriched_topic, settings.windows_topic, settings.dead_letter_topic)
-    names = [*settings.access_log_topics, *published]
+    names = [*settings.access_log_topics, settings.replay_topic, *published]
     return [Topic(name, settings.topic_partitions, settings.topic_replication) for name in names]

@@ -22,6 +22,22 @@ DEAD_LETTER: Final[dict[str, pl.DataType]] = {
     "field": pl.String(),
     "raw": pl.Binary(),
     "raw_size": pl.Int64(),
+    "whole": pl.Boolean(),
+}
+
+# Which message of the replay topic applied a dead letter's message.
+ORIGIN: Final[dict[str, pl.DataType]] = {
+    "origin_stream_epoch": pl.String(),
+    "origin_topic": pl.String(),
+    "origin_partition": pl.Int32(),
+    "origin_offset": pl.Int64(),
+}
+REPLAY: Final[dict[str, pl.DataType]] = {
+    **ORIGIN,
+    "stream_epoch": pl.String(),
+    "topic": pl.String(),
+    "partition": pl.Int32(),
+    "offset": pl.Int64(),
 }
 
 # What became of one Kafka partition so far. Maps are lists of (key, value); keys are of the closed sets of
@@ -69,10 +85,11 @@ _RANDOM_TEXT: Final = frozenset(
 EVENTS: Final = Table("raw_events", record.SCHEMA, pl.col("kafka_timestamp").dt.truncate("1w"), _RANDOM_TEXT)
 WINDOWS: Final = Table("raw_windows_1m", record.WINDOW, pl.col("window_start").dt.truncate("1mo"))
 DEAD_LETTERS: Final = Table("raw_dead_letters", DEAD_LETTER, pl.col("kafka_timestamp").dt.truncate("1mo"))
+REPLAYS: Final = Table("raw_replays", REPLAY, None)
 # Polars only writes lists of nullable structs, and ClickHouse takes none for a Map: a few rows, so JSON.
 PROGRESSES: Final = Table("raw_progress", PROGRESS, None, format="JSONEachRow")
 
-TABLES: Final = {table.name: table for table in (EVENTS, WINDOWS, PROGRESSES, DEAD_LETTERS)}
+TABLES: Final = {table.name: table for table in (EVENTS, WINDOWS, PROGRESSES, DEAD_LETTERS, REPLAYS)}
 
 
 def rows(table: Table, frame: pl.DataFrame) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import polars as pl
 
-from egresslens.clickhouse.frames import PROGRESS
+from egresslens.clickhouse.frames import ORIGIN, PROGRESS, REPLAY
 from egresslens.record import TIMESTAMP, WINDOW
 from egresslens.settings import Settings
 
@@ -67,6 +67,21 @@ async def load_progress(
     return await _read(client, f"{settings.database}.raw_progress", PROGRESS, STREAM, list(streams))
 
 
+async def load_replays(
+    client: Client, settings: Settings, origins: Iterable[tuple[Any, ...]]
+) -> pl.DataFrame:
+    """Read which replays have applied these origins (values of frames.ORIGIN).
+
+    Returns:
+        frames.REPLAY, at most one row per origin.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the query failed.
+    """
+    table = f"{settings.database}.raw_replays"
+    return await _read(client, table, REPLAY, tuple(ORIGIN), list(origins))
+
+
 async def catch_up(client: Client, settings: Settings) -> None:
     """On a cluster: wait until the replica asked has all that was acknowledged, before the first load.
 
@@ -93,7 +108,7 @@ async def _read(
 
 
 def columns(schema: dict[str, pl.DataType]) -> str:
-    """What to select of a table named `row` so that `frame` gets the types it needs: times in milliseconds."""
+    """What to select of a table named `row`, so that `frame` gets times in milliseconds."""
     return ", ".join(
         f"toDateTime64(row.{name}, 3, 'UTC') AS {name}" if dtype == TIMESTAMP else f"row.{name} AS {name}"
         for name, dtype in schema.items()

@@ -48,8 +48,8 @@ async def torn_windows(
     where = (
         "row.stream_epoch = %(epoch)s AND row.topic = %(topic)s AND row.partition = %(partition)s "
         "AND row.window_start IN (SELECT window_start FROM {db}.raw_windows_1m "
-        "WHERE stream_epoch = %(epoch)s AND topic = %(topic)s AND partition = %(partition)s AND last_offset > %(last)s "
-        "AND rules_version != %(rules)s)"
+        "WHERE stream_epoch = %(epoch)s AND topic = %(topic)s AND partition = %(partition)s "
+        "AND last_offset > %(last)s AND rules_version != %(rules)s)"
     )
     parameters = {**_parameters(stream), "rules": rules_version}
     return await _frame(client, settings, "raw_windows_1m", WINDOW, where, parameters)

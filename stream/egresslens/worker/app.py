@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Final
 
 import faust
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from faust.types import EventT
 from mode import Service
 
+from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.retry import Failure, Recovery, Retry, log_outages
+from egresslens.clickhouse.rollup import roll_up
 from egresslens.kafka import client
 from egresslens.kafka.publish import Publisher
 from egresslens.kafka.topics import stream_epochs
@@ -54,7 +58,7 @@ class Worker:
             rebalance_timeout=settings.kafka_rebalance_timeout_s,
             stop_timeout=_STOP_TIMEOUT_S,
         )
-        self.app.agent(batch_topic(self.app, *settings.access_log_topics))(self._carry)
+        self.app.agent(batch_topic(self.app, *settings.access_log_topics, settings.replay_topic))(self._carry)
         self.app.service(_surroundings(self))
         self.pipeline: Pipeline | None = None
         self._store: ClickHouseStore | None = None
@@ -159,6 +163,23 @@ class Worker:
             bool(pipeline and pipeline.failed.done()),
         )
 
+    async def roll_up(self) -> None:
+        """Roll minutes up into hours, days and months, if this worker is the one to do it.
+
+        That is the worker of the first topic's first partition, so that usually one of them does; two at once
+        do the same work twice and end alike.
+        """
+        topic = self.settings.access_log_topics[0]
+        if Partition(topic, 0) not in self.app.progress() or self.outages:
+            return
+        try:
+            done = await asyncio.to_thread(_roll_up, self.settings)
+        except ClickHouseError as error:
+            log.warning("cannot roll up windows now, trying again later: %s", error)
+            return
+        for tier, windows in done.items():
+            self.metrics.rolled.labels(tier).inc(windows)
+
     async def close(self) -> None:
         """Stop what the app itself does not know of."""
         if self.pipeline:
@@ -171,12 +192,26 @@ class Worker:
             await self._store.close()
 
 
+def _roll_up(settings: Settings) -> dict[str, int]:
+    writer = connect(settings, "writer")
+    try:
+        return roll_up(writer, settings, datetime.now(timezone.utc))
+    finally:
+        writer.close()
+
+
 def _surroundings(worker: Worker) -> type[Service]:
     """The service that starts and stops with the app what Faust does not know of."""
 
     class Surroundings(Service):  # type: ignore[misc]  # mode has no types
         async def on_start(self) -> None:
             await worker.serve()
+
+        @Service.task  # type: ignore[untyped-decorator]  # mode has no types
+        async def _roll_up(self) -> None:
+            while not self.should_stop:
+                await self.sleep(worker.settings.roll_up_interval_s)
+                await worker.roll_up()
 
         async def on_stop(self) -> None:
             await worker.close()

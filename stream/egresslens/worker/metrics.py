@@ -21,6 +21,7 @@ class Metrics:
         self.rows = counter("rows", "Rows acknowledged by ClickHouse, by table", "table")
         self.published = counter("published", "Records acknowledged by Kafka, by topic", "topic")
         self.assignments = counter("assignments", "Assignments, each of which discards all state")
+        self.rolled = counter("rolled_up", "Windows rolled up, by tier", "tier")
         self.retries = counter("retries", "Tries that ClickHouse or Kafka made fail, by part", "part")
         self.outage = gauge("outage", "1 while ClickHouse or Kafka is failing, by part", "part")
         self.lag = gauge(

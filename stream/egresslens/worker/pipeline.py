@@ -18,6 +18,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -33,6 +34,7 @@ from egresslens.worker import unit
 from egresslens.worker.accounts import Account
 from egresslens.worker.breaker import Breaker
 from egresslens.worker.metrics import Metrics
+from egresslens.worker.replays import Origin, Place
 from egresslens.worker.unit import Output, Prepared
 
 # A window that no record has touched for this many flushes is let go, whatever room there is.
@@ -55,6 +57,9 @@ class Store(Protocol):
         self, epochs: Mapping[str, str], partitions: Iterable[Partition]
     ) -> list[Account]:
         """The stored counts of each partition's current epoch; an empty account where there are none."""
+
+    async def load_replays(self, origins: AbstractSet[Origin]) -> Mapping[Origin, Place]:
+        """Which replays have applied these origins."""
 
     async def undo(self, account: Account, rules: int) -> int:
         """Undo what other rules stored beyond the account; the number of window rows rewritten."""
@@ -255,7 +260,11 @@ class Pipeline:
             runs.append(unit.run(era.accounts[partition], era.partials[partition], batch))
         self._metrics.flush_messages.observe(sum(one.size for one in runs))
         with self._metrics.stage.labels("read").time():
-            prepared = await asyncio.to_thread(unit.prepare, runs, self._rules, era.rules_version)
+            replays = unit.replays_in(runs)
+            known = await self._store.load_replays({one.origin for _, one in replays.values()})
+            prepared = await asyncio.to_thread(
+                unit.prepare, runs, self._rules, era.rules_version, replays, known
+            )
         self._watch(prepared)
         with self._metrics.stage.labels("load").time():
             era.windows.evict(era.delivered, self._limits.window_keys)
@@ -283,6 +292,7 @@ class Pipeline:
         turn = era.windows.turn
         with self._metrics.stage.labels("deliver").time():
             await asyncio.gather(self._store_records(output), self._publisher.publish(output))
+            await self._insert("raw_replays", output.replays)
             await self._insert("raw_windows_1m", output.windows)
             # Progress says that everything up to its offset is stored, so it is stored last.
             await self._insert("raw_progress", output.progress)

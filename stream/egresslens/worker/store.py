@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import polars as pl
@@ -16,6 +17,7 @@ from egresslens.kafka.transport.ledger import Partition
 from egresslens.rules import Rules
 from egresslens.settings import Settings
 from egresslens.worker.accounts import PROGRESS, REASONS, Account
+from egresslens.worker.replays import Origin, Place
 
 
 class ClickHouseStore:
@@ -57,6 +59,15 @@ class ClickHouseStore:
         for row in stored.iter_rows(named=True):
             accounts[row["stream_epoch"], row["topic"], row["partition"]] = _account(row)
         return list(accounts.values())
+
+    async def load_replays(self, origins: AbstractSet[Origin]) -> Mapping[Origin, Place]:
+        """Which replays have applied these origins."""
+        if not origins:
+            return {}
+        found = await self._loads.call(
+            "load replays", lambda client: load.load_replays(client, self._settings, origins)
+        )
+        return {Origin(*row[:4]): Place(*row[4:]) for row in found.iter_rows()}
 
     async def undo(self, account: Account, rules: int) -> int:
         """Undo what other rules stored beyond the account, before consuming; the window rows rewritten."""

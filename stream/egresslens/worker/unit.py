@@ -24,7 +24,9 @@ from egresslens.record import TIMESTAMP
 from egresslens.rules import Rules
 from egresslens.windows import Windows, keyed
 from egresslens.worker import accounts
+from egresslens.worker import replays as replays_module
 from egresslens.worker.accounts import Account
+from egresslens.worker.replays import Origin, Place, Replay, replay_of
 
 # A dead letter keeps this much of its message in ClickHouse; the topic has it whole.
 RAW_BYTES: Final = 65_536
@@ -38,6 +40,7 @@ DEAD_LETTER: Final[dict[str, pl.DataType]] = {
     "field": pl.String(),
     "raw": pl.Binary(),
     "raw_size": pl.Int64(),
+    "whole": pl.Boolean(),
 }
 
 
@@ -67,6 +70,7 @@ class Prepared:
     minutes: pl.Series
     windowed: pl.DataFrame
     dead_letters: pl.DataFrame
+    replays: pl.DataFrame
     unfinished: Sequence[int]
     """Parts of split lines given up, for each run."""
 
@@ -79,6 +83,7 @@ class Output:
     windows: pl.DataFrame
     progress: pl.DataFrame
     dead_letters: pl.DataFrame
+    replays: pl.DataFrame
     enriched_json: pl.Series
     windows_json: pl.Series
     enriched: Enriched
@@ -92,8 +97,38 @@ def run(account: Account, partials: Partials, batch: Batch) -> Run:
     return Run(account, partials, batch, skip)
 
 
-def prepare(runs: Sequence[Run], rules: Rules, rules_version: int) -> Prepared:
-    """Read a unit's messages."""
+def replays_in(runs: Sequence[Run]) -> dict[int, tuple[Place, Replay]]:
+    """Message of the unit -> where it is and what it replays, for those whose headers say so."""
+    found = {}
+    at = 0
+    for one in runs:
+        account = one.account
+        for row, headers in sorted(one.batch.headers.items()):
+            replay = replay_of(headers)
+            if replay and row >= one.skip:
+                offset = int(one.batch.offsets[row])
+                place = Place(account.stream_epoch, account.topic, account.partition, offset)
+                found[at + row - one.skip] = (place, replay)
+        at += one.size
+    return found
+
+
+def prepare(
+    runs: Sequence[Run],
+    rules: Rules,
+    rules_version: int,
+    replays: Mapping[int, tuple[Place, Replay]] | None = None,
+    replayed: Mapping[Origin, Place] | None = None,
+) -> Prepared:
+    """Read a unit's messages.
+
+    Args:
+        runs: the messages, each partition's in offset order.
+        rules: what decides.
+        rules_version: its number.
+        replays: `replays_in` the runs.
+        replayed: for their origins, the replays that were applied before.
+    """
     values: list[bytes | None] = []
     parts: list[int] = []
     letters = []
@@ -116,10 +151,12 @@ def prepare(runs: Sequence[Run], rules: Rules, rules_version: int) -> Prepared:
         for one in runs
     )
     enriched = leave_out(enrich(values, origins, rules, rules_version), parts, Filtered.PARTIAL)
+    decision = replays_module.decide(enriched, replays or {}, replayed or {})
+    enriched = leave_out(decision.enriched, decision.repeated, Filtered.REPLAYED)
     records = enriched.records
     age = (records["kafka_timestamp"] - records["event_time"]).dt.total_milliseconds()
     minutes = (age <= rules.windows_1m_ttl_days * _DAY_MS).fill_null(value=True)
-    dead = [dead_letters(values, origins, enriched.rejects, rules, rules_version)]
+    dead = [dead_letters(values, origins, enriched, rules, rules_version)]
     dead += [given_up(one, parts, rules, rules_version) for one, parts in zip(runs, letters, strict=True)]
     return Prepared(
         runs,
@@ -128,6 +165,7 @@ def prepare(runs: Sequence[Run], rules: Rules, rules_version: int) -> Prepared:
         minutes,
         keyed(_where(records, minutes)),
         pl.concat(dead),
+        decision.applied,
         [len(parts) for parts in letters],
     )
 
@@ -152,6 +190,7 @@ def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: 
         windows=changed,
         progress=accounts.frame(list(touched.values()), rules_version),
         dead_letters=prepared.dead_letters,
+        replays=prepared.replays,
         enriched_json=json_rows(enriched.records.drop("message")) if publish else pl.Series(dtype=pl.String),
         windows_json=json_rows(changed) if publish else pl.Series(dtype=pl.String),
         enriched=enriched,
@@ -166,24 +205,27 @@ def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: 
 def dead_letters(
     values: Sequence[bytes | None],
     origins: pl.DataFrame,
-    rejects: pl.DataFrame,
+    enriched: Enriched,
     rules: Rules,
     rules_version: int,
 ) -> pl.DataFrame:
-    """One row (DEAD_LETTER, `raw` whole) for each rejected part, with its message's bytes.
+    """One row (DEAD_LETTER, `raw` not cut) for each rejected part, with its message's bytes.
 
     Query strings and what `redact` names are taken out of text as everywhere; bytes that are no text (OTLP)
     stay as they are.
     """
+    rejects = enriched.rejects
     if rejects.is_empty():
         return pl.DataFrame(schema=DEAD_LETTER)
+    others = pl.concat([enriched.records["message"], enriched.filtered["message"]]).unique()
     messages = rejects["message"].to_list()
     raws = [censored(values[message] or b"", rules) for message in messages]
     return (
         rejects.hstack(origins[rejects["message"]])
         .with_columns(
             pl.Series("raw", raws, pl.Binary),
-            pl.Series("raw_size", [len(values[message] or b"") for message in messages], pl.Int64),
+            pl.Series("raw_size", [len(raw) for raw in raws], pl.Int64),
+            (~pl.col("message").is_in(others.implode())).alias("whole"),
             pl.lit(rules_version, pl.UInt32).alias("rules_version"),
             pl.col("kafka_timestamp").cast(TIMESTAMP),
         )
@@ -230,7 +272,8 @@ def given_up(one: Run, parts: Sequence[Unfinished], rules: Rules, rules_version:
         {"message": range(len(parts)), "seq": 0, "reason": Reject.UNFINISHED_PARTIAL.value, "field": None},
         schema=REJECTS,
     )
-    return dead_letters([part.value for part in parts], origins, rejects, rules, rules_version)
+    nothing = Enriched(rejects.clear(), rejects, rejects.clear())
+    return dead_letters([part.value for part in parts], origins, nothing, rules, rules_version)
 
 
 def censored(raw: bytes, rules: Rules) -> bytes:
