@@ -1,4 +1,4 @@
-"""Builders of rows, and a database of a test's own on an embedded store that the tests of a file share."""
+"""Builders of rows, and an empty database with the schema on the session's store."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from egresslens.clickhouse.migrate import migrate
 from egresslens.clickhouse.retry import Retry, log_outages
 from egresslens.clickhouse.sink import Sink
 from egresslens.settings import Settings
-from egresslens.store.process import StoreProcess, embedded_store
+from egresslens.store.process import StoreProcess
 
 # An hour that is over, well inside every tier's retention.
 HOUR = (datetime.now(timezone.utc) - timedelta(days=3)).replace(hour=9, minute=0, second=0, microsecond=0)
@@ -137,9 +137,11 @@ class Database:
 
         async def act() -> None:
             sink = Sink(self.settings, Retry(log_outages(logging.getLogger("test"))))
-            for frame in several:
-                assert (await sink.insert(table, frame)).is_empty()
-            await sink.close()
+            try:
+                for frame in several:
+                    assert (await sink.insert(table, frame)).is_empty()
+            finally:
+                await sink.close()
 
         asyncio.run(act())
 
@@ -179,19 +181,13 @@ def settings_of(store: StoreProcess) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
-    """A store that the tests of a file share: never stop it, and use databases of your own."""
-    with embedded_store(tmp_path_factory.mktemp("store")) as store:
-        yield store
-
-
-@pytest.fixture(scope="module")
-def migrated(clickhouse: StoreProcess) -> Iterator[Database]:
+def migrated(store: StoreProcess) -> Iterator[Database]:
     """A database with the schema, which the tests of a file share: ask for `database`, it is empty."""
-    settings = settings_of(clickhouse)
+    settings = settings_of(store)
     writer, reader = connect(settings, "writer"), connect(settings, "reader")
     migrate(writer, settings)
     yield Database(settings, writer, reader)
+    writer.command(f"DROP DATABASE {settings.database}")
     writer.close()
     reader.close()
 

@@ -9,7 +9,6 @@ import pytest
 from clickhouse_rows import (
     HOUR,
     Database,
-    clickhouse,
     database,
     event,
     events,
@@ -22,7 +21,7 @@ from clickhouse_rows import progress as progress_row
 from egresslens import record
 from egresslens.clickhouse import frames
 
-__all__ = ["clickhouse", "database", "migrated"]
+__all__ = ["database", "migrated"]
 
 pytestmark = pytest.mark.functional
 
@@ -236,6 +235,7 @@ def test_dead_letters_keep_their_bytes(database: Database):
         "field": None,
         "raw": raw,
         "raw_size": 256,
+        "whole": True,
     }
     frame = pl.DataFrame([row], schema=frames.DEAD_LETTER)
     database.insert("raw_dead_letters", frame, frame)

@@ -11,7 +11,6 @@ from clickhouse_rows import (
     HOUR,
     NOW,
     Database,
-    clickhouse,
     event,
     events,
     minute,
@@ -23,8 +22,6 @@ from clickhouse_rows import (
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import migrate
 from egresslens.store.process import StoreProcess
-
-__all__ = ["clickhouse"]
 
 pytestmark = pytest.mark.functional
 
@@ -39,9 +36,9 @@ class Short(Database):
 
 
 @pytest.fixture
-def short(clickhouse: StoreProcess) -> Iterator[Short]:
+def short(store: StoreProcess) -> Iterator[Short]:
     """Two hours of three days ago, rolled up; then minutes and events are to be kept for one day."""
-    settings = settings_of(clickhouse)
+    settings = settings_of(store)
     database = Short(settings, connect(settings, "writer"), connect(settings, "reader"))
     migrate(database.writer, settings)
     database.insert(
@@ -54,6 +51,7 @@ def short(clickhouse: StoreProcess) -> Iterator[Short]:
     database.settings = settings.model_copy(update={"windows_1m_ttl_days": 1, "events_ttl_days": 1})
     migrate(database.writer, database.settings)
     yield database
+    database.command("DROP DATABASE {db}")
     database.writer.close()
     database.reader.close()
 

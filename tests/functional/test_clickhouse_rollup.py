@@ -12,7 +12,6 @@ from clickhouse_rows import (
     FAR,
     HOUR,
     Database,
-    clickhouse,
     database,
     migrated,
     minute,
@@ -23,7 +22,7 @@ from clickhouse_rows import (
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.rollup import roll_up, run
 
-__all__ = ["clickhouse", "database", "migrated"]
+__all__ = ["database", "migrated"]
 
 pytestmark = pytest.mark.functional
 

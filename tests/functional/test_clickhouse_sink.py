@@ -13,7 +13,6 @@ import pytest
 from clickhouse_rows import (
     HOUR,
     Database,
-    clickhouse,
     database,
     event,
     events,
@@ -31,9 +30,10 @@ from egresslens.clickhouse.migrate import migrate
 from egresslens.clickhouse.retry import Failure, Recovery, RefusedError, Retry
 from egresslens.clickhouse.sink import Sink
 from egresslens.settings import Settings
-from egresslens.store.process import StoreProcess, start
+from egresslens.store.process import StoreProcess, embedded_store
+from functional.store_fixture import require_chdb
 
-__all__ = ["clickhouse", "database", "migrated"]
+__all__ = ["database", "migrated"]
 
 pytestmark = pytest.mark.functional
 
@@ -57,9 +57,9 @@ def insert(
 @pytest.fixture
 def own_store(tmp_path) -> Iterator[StoreProcess]:
     """A store that the test may stop."""
-    store = start(tmp_path)
-    yield store
-    store.stop()
+    require_chdb()
+    with embedded_store(tmp_path) as own:
+        yield own
 
 
 def test_an_insert_waits_for_clickhouse_to_come_back(own_store: StoreProcess):
@@ -83,8 +83,8 @@ def test_an_insert_waits_for_clickhouse_to_come_back(own_store: StoreProcess):
     reader.close()
 
 
-def test_an_insert_waits_for_the_schema(clickhouse: StoreProcess):
-    settings = settings_of(clickhouse)
+def test_an_insert_waits_for_the_schema(store: StoreProcess):
+    settings = settings_of(store)
     reported: list[Failure | Recovery] = []
     waiting = threading.Thread(target=insert, args=(settings, "raw_events", events(event(1)), reported))
     waiting.start()
