@@ -12,6 +12,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from egresslens.kafka.transport.pace import pace
+
 # Key, value and headers.
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
@@ -67,19 +69,19 @@ class Publisher:
         Raises:
             PublishError: not all records were acknowledged.
         """
-        sending = None
+        producer = None
         try:
             producer = await asyncio.wait_for(self._started(), self._timeout)
-            sending = asyncio.gather(
-                *(_send(producer, topic, partition, rows) for partition, rows in records.items() if rows)
-            )
-            await asyncio.wait_for(sending, self._timeout)
+            await asyncio.wait_for(_send_all(producer, topic, records), self._timeout)
         except (KafkaError, asyncio.TimeoutError) as error:
-            # An idempotent producer that gave up a batch cannot go on: its sequence numbers have a hole.
-            if sending is not None and self._producer is producer:
-                self._producer = None
-                await _discard(producer)
+            await self._give_up(producer)
             raise PublishError(f"cannot publish to {topic}: {error!r}") from error
+
+    async def _give_up(self, producer: AIOKafkaProducer | None) -> None:
+        """An idempotent producer that gave up a batch cannot go on: its sequence numbers have a hole."""
+        if producer is not None and self._producer is producer:
+            self._producer = None
+            await _discard(producer)
 
     async def stop(self) -> None:
         """Close the connections, after what is under way or some seconds; the next call opens new ones."""
@@ -103,6 +105,7 @@ class Publisher:
             max_batch_size=_BATCH_BYTES,
             request_timeout_ms=int(self._timeout * 1000),
         )
+        pace(producer.client)
         try:
             await producer.start()
         except BaseException:
@@ -117,6 +120,12 @@ async def _discard(producer: AIOKafkaProducer) -> None:
     with contextlib.suppress(asyncio.TimeoutError):
         await asyncio.wait_for(producer._sender.close(), _CLOSE_S)  # noqa: SLF001
     await producer.client.close()
+
+
+async def _send_all(producer: AIOKafkaProducer, topic: str, records: Mapping[int, Sequence[Record]]) -> None:
+    await asyncio.gather(
+        *(_send(producer, topic, partition, rows) for partition, rows in records.items() if rows)
+    )
 
 
 async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]) -> None:

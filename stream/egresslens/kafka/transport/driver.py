@@ -19,7 +19,8 @@ from mode.utils.futures import notify
 
 from egresslens.kafka.transport.batch import Batch
 from egresslens.kafka.transport.fetch import Fetched, take
-from egresslens.kafka.transport.ledger import Entry, Ledger, Partition
+from egresslens.kafka.transport.ledger import Entry, Lane, Ledger, Partition
+from egresslens.kafka.transport.pace import pace
 
 _IDLE_S: Final = 0.05
 _RETRY_S: Final = 0.5
@@ -92,7 +93,7 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf, options = self.app.conf, transport.options
-        return aiokafka.AIOKafkaConsumer(
+        consumer = aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
@@ -113,6 +114,8 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
             **stock.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
+        pace(consumer._client)  # noqa: SLF001
+        return consumer
 
     async def fetch(self, partitions: frozenset[TP], timeout: float) -> Fetched:
         """Whatever is buffered for these partitions, or what comes within `timeout` seconds."""
@@ -123,9 +126,6 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         consumer._coordinator.check_errors()  # noqa: SLF001 - as AIOKafkaConsumer.getmany does
         fetcher = consumer._fetcher  # noqa: SLF001
-        if not self.consumer.flow_active or consumer._subscription.reassignment_in_progress:  # noqa: SLF001
-            await asyncio.sleep(_IDLE_S)
-            return Fetched()
         if consumer._closed or fetcher._closed:  # noqa: SLF001
             raise ConsumerStoppedError
         fetched = self._take(fetcher, partitions)
@@ -140,8 +140,13 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         return fetched
 
     def _take(self, fetcher: Any, partitions: frozenset[TP]) -> Fetched:
+        # What is taken moves the position, so it must belong to lanes that stand now: not to those that stood
+        # when the wait began (a whole rebalance may have passed), nor to those that a seek is about to make.
+        if not self.consumer.flow_active:
+            return Fetched({})
+        lanes = self.consumer.ledger.lanes()
         max_records = self.transport.options.max_records
-        return take(fetcher, partitions, self.app.consumer_generation_id, max_records)
+        return take(fetcher, partitions, lanes, self.app.consumer_generation_id, max_records)
 
     async def commit_each(self, offsets: Mapping[TP, int]) -> set[TP]:
         """Commit, each topic by itself and within the commit timeout; what was committed."""
@@ -179,8 +184,17 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         return starts
 
     async def _seek_to_starts(self) -> dict[TP, int]:
-        consumer = self._ensure_consumer()
-        return await asyncio.wait_for(_seek_to_starts(consumer, consumer.assignment()), _LOOKUP_TIMEOUT_S)
+        assignment = self._assignment()
+        starts = await asyncio.wait_for(self._starts(assignment.tps), _LOOKUP_TIMEOUT_S)
+        self._seek_all(assignment, starts)
+        return {TP(*tp): offset for tp, offset in starts.items()}
+
+    async def _starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        consumer, assigned = self._ensure_consumer(), list(partitions)
+        found = await consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001 - in one request
+        starts = {tp: one.offset for tp, one in found.items() if one.offset >= 0}
+        fresh = [tp for tp in assigned if tp not in starts]
+        return starts | (await consumer.beginning_offsets(fresh) if fresh else {})
 
     async def seek_to_first(self, tp: TP) -> int:
         """Seek a partition to the first offset that the broker has, and tell it."""
@@ -188,36 +202,30 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         return first
 
     async def _seek_to_first(self, tp: TP) -> int:
-        consumer, partition = self._ensure_consumer(), TopicPartition(*tp)
-        found = await asyncio.wait_for(consumer.beginning_offsets([partition]), _LOOKUP_TIMEOUT_S)
-        first: int = found[partition]
-        consumer.seek(partition, first)
-        return first
+        assignment, partition = self._assignment(), TopicPartition(*tp)
+        looking = self._ensure_consumer().beginning_offsets([partition])
+        found = await asyncio.wait_for(looking, _LOOKUP_TIMEOUT_S)
+        self._seek_all(assignment, found)
+        return int(found[partition])
 
-    async def seek_to(self, tp: TP, offset: int) -> None:
-        """Seek a partition."""
-        await self.call_thread(self._seek_to, tp, offset)
+    def _assignment(self) -> Any:
+        assignment = self._ensure_consumer()._subscription.subscription.assignment  # noqa: SLF001
+        if assignment is None:
+            raise IllegalStateError("no partitions are assigned")
+        return assignment
 
-    async def _seek_to(self, tp: TP, offset: int) -> None:
-        self._ensure_consumer().seek(TopicPartition(*tp), offset)
+    def _seek_all(self, assignment: Any, offsets: Mapping[TopicPartition, int]) -> None:
+        # A look-up that was overtaken by a rebalance must not move the positions of the next assignment.
+        if not assignment.active:
+            raise IllegalStateError("the group has rebalanced")
+        for partition, offset in offsets.items():
+            self._ensure_consumer().seek(partition, offset)
 
     def end(self, tp: TP) -> int | None:
         """The log's end as of the last fetch; None before it."""
         assignment = self._ensure_consumer()._subscription.subscription.assignment  # noqa: SLF001
         state = assignment.state_value(TopicPartition(*tp)) if assignment else None
         return state.highwater if state else None
-
-
-async def _seek_to_starts(
-    consumer: aiokafka.AIOKafkaConsumer, assigned: set[TopicPartition]
-) -> dict[TP, int]:
-    found = await consumer._coordinator.fetch_committed_offsets(list(assigned))  # noqa: SLF001 - in one request
-    starts = {tp: found[tp].offset for tp in assigned if tp in found and found[tp].offset >= 0}
-    fresh = [tp for tp in assigned if tp not in starts]
-    starts.update(await consumer.beginning_offsets(fresh) if fresh else {})
-    for tp, offset in starts.items():
-        consumer.seek(tp, offset)
-    return {TP(*tp): offset for tp, offset in starts.items()}
 
 
 def _names(partitions: Iterable[TP]) -> str:
@@ -232,7 +240,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._options: Options = self.transport.options
-        self._ledger = Ledger()
+        self.ledger = Ledger()
         # What agents have and did not ack. Faust's own set is weak: it forgets what an agent drops.
         self._unacked_messages: set[BatchMessage] = set()
 
@@ -248,25 +256,23 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             # Partitions are paused during a rebalance.
             await self.sleep(_IDLE_S)
             return
-        lanes, generation = self._ledger.lanes(), self.app.consumer_generation_id
         fetched = await self._thread.fetch(active, timeout)
         for piece in fetched.pieces:
-            if not self.flow_active or generation != self.app.consumer_generation_id:
-                return
-            if not self._ledger.is_current(piece.partition, lanes.get(piece.partition)):
-                continue
-            entry = self._ledger.track(piece.partition, piece.position, piece.next_offset)
+            if not self.flow_active:
+                return  # a seek follows
+            if not self.ledger.is_current(piece.partition, fetched.lanes.get(piece.partition)):
+                continue  # a seek has been
+            entry = self.ledger.track(piece.partition, piece.position, piece.next_offset)
             tp = TP(*piece.partition)
             self.app.monitor.track_tp_end_offset(tp, self._thread.end(tp) or piece.next_offset)
             if piece.batch is None:
-                self._ledger.ack(entry)
+                self.ledger.ack(entry)
                 continue
             # Faust's loop drops what lies before this offset and counts what lies between as a gap.
             self._read_offset[tp] = piece.batch.first_offset
             yield tp, self._batch_message(tp, piece.batch, entry)
         for partition, position in fetched.out_of_range.items():
-            if self._ledger.is_current(partition, lanes.get(partition)):
-                await self._skip_gap(TP(*partition), position)
+            await self._skip_gap(partition, fetched.lanes.get(partition), position)
 
     def _batch_message(self, tp: TP, batch: Batch, entry: Entry) -> BatchMessage:
         message = BatchMessage(
@@ -287,13 +293,24 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         message.entry = entry
         return message
 
-    async def _skip_gap(self, tp: TP, position: int) -> None:
-        beginning = await self._thread.seek_to_first(tp)
-        self.log.warning(
-            "%s/%d: offset %d is out of range, going on at %d", tp.topic, tp.partition, position, beginning
-        )
-        self._restart_at(tp, beginning)
-        self._options.hooks.on_gap(tp.topic, tp.partition, position, beginning)
+    async def _skip_gap(self, partition: Partition, lane: Lane | None, position: int) -> None:
+        if not self.flow_active or not self.ledger.is_current(partition, lane):
+            return  # a seek follows, or has been
+        name = f"{partition.topic}/{partition.partition}"
+        try:
+            beginning = await self._thread.seek_to_first(TP(*partition))
+        except (KafkaError, asyncio.TimeoutError) as error:
+            # Fetching fails again with the same offset, and brings us back here.
+            self.log.warning(
+                "%s: offset %d is out of range, and no other is known: %r", name, position, error
+            )
+            return
+        if not self.ledger.is_current(partition, lane):
+            return
+        self.log.warning("%s: offset %d is out of range, going on at %d", name, position, beginning)
+        self.ledger.seek({partition: beginning})
+        self._unacked_messages -= {message for message in self._unacked_messages if message.entry.void}
+        self._options.hooks.on_gap(partition.topic, partition.partition, position, beginning)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets between batches need no account: the ledger knows where each batch ends."""
@@ -306,7 +323,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
     def ack(self, message: BatchMessage) -> bool:
         """Mark a batch as safe; False if that changes nothing (acked before, or void)."""
-        acked = self._ledger.ack(message.entry)
+        acked = self.ledger.ack(message.entry)
         message.acked = True
         self._unacked_messages.discard(message)
         notify(self._waiting_for_ack)
@@ -321,7 +338,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
         sensor_state = self.app.sensors.on_commit_initiated(self)
         ready = {
             TP(*partition): entry
-            for partition, entry in self._ledger.committable().items()
+            for partition, entry in self.ledger.committable().items()
             if topics is None or partition in topics or partition.topic in topics
         }
         done = (
@@ -330,7 +347,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             else set()
         )
         for tp in done:
-            self._ledger.committed(Partition(*tp), ready[tp])
+            self.ledger.committed(Partition(*tp), ready[tp])
         offsets = {tp: ready[tp].next for tp in done}
         self._committed_offset.update(offsets)
         self.app.monitor.on_tp_commit(offsets)
@@ -382,25 +399,16 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
             return
         self._committed_offset.update(starts)
         self._read_offset.update(starts)
-        self._ledger.seek({Partition(*tp): offset for tp, offset in starts.items()})
-
-    async def seek(self, partition: TP, offset: int) -> None:
-        """Seek one partition; what was handed out of it is void."""
-        await self._thread.seek_to(partition, offset)
-        self._restart_at(partition, offset)
-
-    def _restart_at(self, tp: TP, offset: int) -> None:
-        self._ledger.seek({Partition(*tp): offset})
-        self._unacked_messages -= {message for message in self._unacked_messages if message.entry.void}
+        self.ledger.seek({Partition(*tp): offset for tp, offset in starts.items()})
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Let the agents finish, commit, and forget these partitions."""
         await super().on_partitions_revoked(revoked)
-        self._ledger.forget(Partition(*tp) for tp in revoked)
+        self.ledger.forget(Partition(*tp) for tp in revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Forget everything and tell the application to do so; only then does Faust go on."""
-        self._ledger.clear()
+        self.ledger.clear()
         self._unacked_messages.clear()
         try:
             self._options.hooks.on_assigned(generation_id, frozenset(Partition(*tp) for tp in assigned))
@@ -414,7 +422,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
     def progress(self) -> dict[Partition, Progress]:
         """Where each assigned partition stands."""
-        lanes = self._ledger.lanes()
+        lanes = self.ledger.lanes()
         return {
             partition: Progress(
                 lane.position, self._committed_offset[TP(*partition)], self._thread.end(TP(*partition))
@@ -428,6 +436,11 @@ class Producer(stock.Producer):  # type: ignore[misc]
 
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
+
+    def _new_producer(self, transactional_id: str | None = None) -> aiokafka.AIOKafkaProducer:
+        producer = super()._new_producer(transactional_id)
+        pace(producer.client)
+        return producer
 
 
 class Transport(stock.Transport):  # type: ignore[misc]

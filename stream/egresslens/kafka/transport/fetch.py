@@ -9,7 +9,7 @@ undecoded `_records` and `next_fetch_offset`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, FetchError
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 
 from egresslens.kafka.transport.batch import Batch, int_array
-from egresslens.kafka.transport.ledger import Partition
+from egresslens.kafka.transport.ledger import Lane, Partition
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class Piece:
 class Fetched:
     """The outcome of one poll."""
 
+    lanes: Mapping[Partition, Lane]
+    """The ledger's lanes at the moment the pieces were taken."""
     pieces: list[Piece] = field(default_factory=list)
     out_of_range: dict[Partition, int] = field(default_factory=dict)
     """Partitions whose position the broker no longer (or not yet) has, and that position."""
@@ -46,7 +48,13 @@ class Fetched:
         return bool(self.pieces or self.out_of_range)
 
 
-def take(fetcher: Any, partitions: Collection[Any], generation: int, max_records: int) -> Fetched:
+def take(
+    fetcher: Any,
+    partitions: Collection[Any],
+    lanes: Mapping[Partition, Lane],
+    generation: int,
+    max_records: int,
+) -> Fetched:
     """Everything that is buffered for these partitions, at most about `max_records` of each.
 
     A Kafka batch is taken whole, so the limit can be passed by one of them. Does not block.
@@ -54,7 +62,7 @@ def take(fetcher: Any, partitions: Collection[Any], generation: int, max_records
     Raises:
         aiokafka.errors.KafkaError: fetching failed for good (no authorization, a corrupt batch).
     """
-    fetched = Fetched()
+    fetched = Fetched(lanes)
     for tp in list(fetcher._records):  # noqa: SLF001 - see the module's docstring
         if tp not in partitions:
             if not fetcher._subscriptions.is_assigned(tp):  # noqa: SLF001

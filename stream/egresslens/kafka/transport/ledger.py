@@ -68,7 +68,7 @@ class Ledger:
         self.forget(list(self._lanes))
 
     def lanes(self) -> dict[Partition, Lane]:
-        """The lanes as they are now; `is_current` tells later whether one still stands."""
+        """The lanes as they are now; `is_current` tells later whether one still stands. Thread-safe."""
         return dict(self._lanes)
 
     def is_current(self, partition: Partition, lane: Lane | None) -> bool:
