@@ -118,6 +118,7 @@ _ARRAY: Final = r'^\[(?:\s*\[)*\s*(?:[{"]|-?\d+(?:\.\d+)?\s*,\s*[\[{"]|null\s*[,
 _ARRAY_RE: Final = re.compile(_ARRAY)
 _BATCH: Final = r'^\{\s*"(?:resourceLogs|streams|values)"\s*:|^\{\s*"stream"\s*:\s*\{'
 _BATCH_RE: Final = re.compile(_BATCH)
+_BEHIND_OBJECT: Final = r"\}\s*\n\s*[^\s,}\]]"
 # Arrays nest no deeper in any shipper's output than Fluentd's `["tag", [[time, record]]]`.
 _MAX_ARRAYS: Final = 4
 
@@ -151,8 +152,10 @@ def admit(messages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 def split(lines: pl.DataFrame, rules: Rules, seats: Seats) -> tuple[pl.DataFrame, Stage]:
     """Take apart what holds several records: (LINES, the parts that are none). One line stays one line."""
     text = pl.col("text")
+    # An object over several lines is one record, unless something begins behind a closing brace.
+    one_object = text.str.starts_with("{") & ~text.str.contains(_BEHIND_OBJECT)
     chosen = lines.select(
-        text.str.contains("\n", literal=True)
+        (text.str.contains("\n", literal=True) & ~one_object)
         | text.str.contains("}{", literal=True)
         | text.str.contains(_ARRAY)
         | text.str.contains(_BATCH)
