@@ -1,5 +1,5 @@
--- The published views, and three that say how far each hour, day and month is rolled up. Applied again whenever
--- this text or a setting in it changes.
+-- The views of facts, and three that say how far each hour, day and month is rolled up. Applied again whenever
+-- this text or a setting in it changes. judged.sql publishes raw_view_… with the judgements beside them.
 --
 -- A window is stale while something in it has changed since it was rolled up (or it never was): the views then
 -- read the tier below. Each view reads the stale windows once, into one value, and uses it for both sides of its
@@ -88,7 +88,7 @@ FROM
 ) AS row
 GROUP BY stream_epoch, topic, partition, window_start;
 
-CREATE OR REPLACE VIEW ${database}.events${on_cluster} AS
+CREATE OR REPLACE VIEW ${database}.raw_view_events${on_cluster} AS
 SELECT
     event_time, start_time, duration_ms, label, label_evidence, confidence, upstream_cluster, cluster_port,
     cluster_subset, source_cluster, source_namespace, source_workload, source_pod, source_ip, source_region,
@@ -100,7 +100,7 @@ SELECT
     format, damage, rules_version, stream_epoch, topic, partition, offset, seq, kafka_timestamp
 FROM ${database}.raw_events FINAL;
 
-CREATE OR REPLACE VIEW ${database}.windows_1m${on_cluster} AS
+CREATE OR REPLACE VIEW ${database}.raw_view_windows_1m${on_cluster} AS
 SELECT
     window_start,
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
@@ -122,7 +122,7 @@ GROUP BY
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
     destination_host_source, destination_port, protocol, hop, response_code;
 
-CREATE OR REPLACE VIEW ${database}.windows_1h${on_cluster} AS
+CREATE OR REPLACE VIEW ${database}.raw_view_windows_1h${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
@@ -170,7 +170,7 @@ GROUP BY
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
     destination_host_source, destination_port, protocol, hop, response_code;
 
-CREATE OR REPLACE VIEW ${database}.windows_1d${on_cluster} AS
+CREATE OR REPLACE VIEW ${database}.raw_view_windows_1d${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
@@ -235,7 +235,7 @@ GROUP BY
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
     destination_host_source, destination_port, protocol, hop, response_code;
 
-CREATE OR REPLACE VIEW ${database}.destinations${on_cluster} AS
+CREATE OR REPLACE VIEW ${database}.raw_view_destinations${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))

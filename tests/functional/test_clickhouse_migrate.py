@@ -16,12 +16,18 @@ from egresslens.cli import cli
 from egresslens.clickhouse import frames, schema
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import MigrateError, migrate, missing, script
+from egresslens.judge import JUDGED
 from egresslens.settings import Settings
 from egresslens.store.process import StoreProcess
 
 pytestmark = pytest.mark.functional
 
+# The workload behind a bare source address, before the judgements.
+SOURCE_ADDRESS = ("source_ip_namespace", "source_ip_workload")
 PUBLISHED = (
+    "registry",
+    "pods",
+    "homes",
     "events",
     "windows_1m",
     "windows_1h",
@@ -33,8 +39,7 @@ PUBLISHED = (
 )
 EVERYTHING = [
     *(f"{one.number:04}_{one.name}" for one in schema.migrations(schema.folder())),
-    "retention.sql",
-    "views.sql",
+    *schema.REPEATABLE,
 ]
 
 
@@ -164,13 +169,16 @@ def test_text_is_sent_as_the_table_keeps_it(client: Client, settings: Settings, 
 
 def test_the_events_view_has_the_fields_of_a_record(client: Client, settings: Settings):
     migrate(client, settings)
-    assert tuple(columns(client, settings, "events")) == record.ENRICHED
+    assert tuple(columns(client, settings, "events")) == (*record.ENRICHED, *SOURCE_ADDRESS, *JUDGED)
 
 
 @pytest.mark.parametrize("view", ["windows_1m", "windows_1h", "windows_1d"])
 def test_a_window_view_has_the_key_and_the_measures(client: Client, settings: Settings, view: str):
     migrate(client, settings)
-    assert list(columns(client, settings, view)) == [*record.WINDOW_KEY, *record.WINDOW_MEASURES]
+    assert list(columns(client, settings, view)) == [
+        *(*record.WINDOW_KEY, *record.WINDOW_MEASURES),
+        *(*SOURCE_ADDRESS, *JUDGED),
+    ]
 
 
 def test_every_statement_for_a_cluster_is_valid_sql(client: Client, settings: Settings):

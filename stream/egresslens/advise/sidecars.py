@@ -45,6 +45,8 @@ def scopes(rows: Iterable[Row], registry: Registry, options: Options) -> tuple[A
         labels = mesh.labels.get(Workload(namespace, row["source_workload"]))
         sidecar = mesh.catalog.sidecar(namespace, labels)
         own = sidecar if sidecar and sidecar.namespace == namespace else None
+        if own is None and namespace == registry.mesh.spec.root_namespace:
+            continue  # a new one there would be every namespace's
         if own:
             existing[own.title] = own
         place = (namespace, own.title if own else None)

@@ -23,7 +23,10 @@ _CLUSTER_ONLY: Final = "-- cluster only"
 # Applied first, every time: it makes the table that remembers the others.
 BOOTSTRAP: Final = "0000_migrations.sql"
 # In this order: views name settings and tables, retention names tables only.
-REPEATABLE: Final = ("retention.sql", "views.sql")
+REPEATABLE: Final = ("retention.sql", "views.sql", "judged.sql")
+# Pieces of the views in judged.sql, which would otherwise stand there five times: no script of its own.
+PIECES: Final = "judgement.sql"
+_SECTION: Final = "-- section: "
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def script(directory: Path, filename: str) -> Script:
 
 def render(text: str, settings: Settings) -> list[str]:
     """Make the statements of a file for these settings. An unknown placeholder is a KeyError."""
-    names = placeholders(settings)
+    names = placeholders(settings) | pieces(settings)
     rendered: list[str] = []
     for part in re.split(r";\s*(?:\n|$)", text):
         lines = [line for line in part.strip().splitlines() if line.strip()]
@@ -79,6 +82,13 @@ def render(text: str, settings: Settings) -> list[str]:
         if statement and (settings.cluster or _CLUSTER_ONLY not in lines):
             rendered.append(Template(statement).substitute(names))
     return rendered
+
+
+def pieces(settings: Settings) -> dict[str, str]:
+    """Give the sections of PIECES, rendered, by their names."""
+    _, *sections = (folder() / PIECES).read_text().split(_SECTION)
+    found = (section.partition("\n") for section in sections)
+    return {name: Template(text.strip()).substitute(placeholders(settings)) for name, _, text in found}
 
 
 def placeholders(settings: Settings) -> dict[str, str]:
