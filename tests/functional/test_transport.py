@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import json
 import queue
+import random
 import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,13 +49,17 @@ class Worker:
         )
         self.log = []
         self._readers = [
-            threading.Thread(
-                target=lambda: [self._lines.put(json.loads(line)) for line in self.process.stdout]
-            ),
+            threading.Thread(target=self._read),
             threading.Thread(target=lambda: self.log.extend(self.process.stderr)),
         ]
         for reader in self._readers:
             reader.start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            # kill -9 can cut the last line, and Faust writes an empty one when it is stopped early.
+            if line.endswith("}\n"):
+                self._lines.put(json.loads(line))
 
     def until(self, enough, patience=PATIENCE_S):
         """Read what the worker says until `enough(got)` is true; its value."""
@@ -289,6 +296,79 @@ def test_two_workers_joining_and_leaving_mid_batch_lose_nothing_and_void_what_th
     for partition in (0, 1):
         bench.wait_committed(name, 4, partition)
     assert {*first.values(), *second.values()} == {"0-a", "0-b", "1-a", "1-b"}
+
+
+def test_records_that_come_right_after_a_rebalance_are_delivered(bench, topic):
+    name = topic(partitions=2)
+    first = bench.worker(name, auto=True)
+    first.until(lambda _: first.told("assigned"))
+    second = bench.worker(name, auto=True)
+    second.until(lambda _: second.told("assigned"))
+    first.until(lambda _: len(first.told("assigned")) == 2)
+    # The first worker has waited for records since before the rebalance.
+    for partition in (0, 1):
+        several_batches(bench, name, 1, partition)
+    for partition in (0, 1):
+        bench.wait_committed(name, 2, partition)
+    assert first.process.poll() is None
+
+
+def feed(bootstrap, topic, partitions, stop):
+    """Publish to all partitions until told to stop; the number of records of each."""
+
+    async def run():
+        count = 0
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True) as producer:
+            while not stop.is_set():
+                for partition in range(partitions):
+                    await producer.send(topic, b"%d" % count, partition=partition)
+                count += 1
+                await asyncio.sleep(0.002)
+        return count
+
+    return asyncio.run(run())
+
+
+def offsets_of(workers):
+    found = defaultdict(set)
+    for worker in workers:
+        for batch in worker.told("batch"):
+            found[batch["partition"]].update(batch["offsets"])
+    return found
+
+
+def assert_got(workers, committed):
+    """Everything below the committed offsets was handed out (a worker says so before it acks)."""
+    deadline = time.monotonic() + PATIENCE_S
+    while any(set(range(end)) - offsets_of(workers)[partition] for partition, end in committed.items()):
+        assert time.monotonic() < deadline, f"committed past what was handed out: {committed}"
+        time.sleep(0.05)
+
+
+def test_workers_that_come_and_go_under_load_lose_nothing(bench, topic):
+    name, partitions = topic(partitions=3), range(3)
+    stop, dice = threading.Event(), random.Random(20)
+    options = {"auto": True, "app": {"max_records": 50, "session_timeout": 6, "rebalance_timeout": 6}}
+    everyone = [bench.worker(name, **options)]
+    alive = list(everyone)
+    with ThreadPoolExecutor() as pool:
+        total = pool.submit(feed, bench.bootstrap, name, len(partitions), stop)
+        try:
+            for _ in range(8):
+                time.sleep(dice.uniform(0.2, 2.5))
+                if len(alive) > 1 and dice.random() < 0.5:
+                    alive.pop(dice.randrange(len(alive))).stop(dice.choice([signal.SIGKILL, signal.SIGTERM]))
+                else:
+                    alive.append(bench.worker(name, **options))
+                    everyone.append(alive[-1])
+                with contextlib.suppress(KafkaError):
+                    assert_got(everyone, {key: bench.committed(name, key) or 0 for key in partitions})
+        finally:
+            stop.set()
+    for partition in partitions:
+        bench.wait_committed(name, total.result(), partition)
+    assert offsets_of(everyone) == {key: set(range(total.result())) for key in partitions}
+    assert [worker.process.poll() for worker in alive] == [None] * len(alive)
 
 
 async def publish_compressed(bootstrap, topic, values, codec):
