@@ -21,6 +21,10 @@ $(STAMP): pyproject.toml requirements/dev.txt
 .PHONY: venv
 venv: $(STAMP) ## Put everything into .venv (.venv/bin/egresslens is the command)
 
+.PHONY: golden
+golden: venv ## Record the golden files anew with the real Envoy (the diff is the review)
+	$(BIN)/python -m egresslens.demo.record tests/golden
+
 .PHONY: samples
 samples: venv ## Hold every real sample line against its truth: a table by format
 	$(BIN)/python tests/samples_truth.py $(FILE)

@@ -92,6 +92,8 @@ def enrich(
         (ended + pl.duration(milliseconds=lasted)).cast(TIMESTAMP).alias("event_time"),
         pl.lit(rules_version, pl.UInt32).alias("rules_version"),
     )
+    # A Kafka record always has a time, unless its producer took pains to leave it out.
+    records = records.with_columns(pl.coalesce("kafka_timestamp", "event_time"))
     rejects, filtered = parsed.rejects, parsed.filtered
     if not keep_all:
         records, untimely = _timely(records, rules)

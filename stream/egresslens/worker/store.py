@@ -16,7 +16,7 @@ from egresslens.clickhouse.sink import Sink
 from egresslens.kafka.transport.ledger import Partition
 from egresslens.rules import Rules
 from egresslens.settings import Settings
-from egresslens.worker.accounts import PROGRESS, REASONS, Account
+from egresslens.worker.accounts import PROGRESS, REASONS, Account, frame
 from egresslens.worker.replays import Origin, Place
 
 
@@ -82,6 +82,9 @@ class ClickHouseStore:
 
         rows = await self._loads.call("rebuild windows", act)
         await self._inserts.insert("raw_windows_1m", rows)
+        if account.first_offset is not None:
+            # Under the new rules too, or no roll-up would take the rewritten windows for finished.
+            await self._inserts.insert("raw_progress", frame([account], rules))
         return rows.height
 
     async def close(self) -> None:
