@@ -7,10 +7,8 @@ from pathlib import Path
 import click
 import orjson
 import polars as pl
-from rich.console import Console
-from rich.progress import Progress
 
-from egresslens import files
+from egresslens.cli.reading import read
 from egresslens.cli.tables import console, print_table
 from egresslens.encode import json_rows
 from egresslens.enrich import enrich, origin
@@ -20,7 +18,13 @@ from egresslens.summary import combine, source_name, summarize
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(allow_dash=True), metavar="FILE...")
+@click.argument(
+    "paths",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+    metavar="FILE...",
+)
 @click.option("--limit", default=25, show_default=True, type=click.IntRange(min=1), help="Rows per table.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all rows.")
 def command(paths: tuple[str, ...], limit: int, as_json: bool) -> None:
@@ -32,34 +36,27 @@ def command(paths: tuple[str, ...], limit: int, as_json: bool) -> None:
     rules = load().rules
     counts = {"records": 0}
     summaries: list[pl.DataFrame] = []
-    read = 0
-    with Progress(
-        console=Console(stderr=True), transient=True, disable=not Console(stderr=True).is_terminal
-    ) as bar:
-        for path in paths:
-            total = Path(path).stat().st_size if path != "-" else None
-            task = bar.add_task(path, total=total)
-            stamp = int(Path(path).stat().st_mtime * 1000) if path != "-" else None
-            for chunk in files.read_lines(path):
-                # A line without a time is as old as its file at most.
-                origins = origin("", path, 0, range(len(chunk)), [stamp] * len(chunk))
-                enriched = enrich(chunk, origins, rules, keep_all=True)
-                kept = enriched.records.filter(pl.col("label").is_in(STORED_LABELS))
-                summaries.append(summarize(kept))
-                read += len(chunk)
-                counts["records"] += enriched.records.height
-                _count(counts, "label", enriched.records["label"])
-                _count(counts, "rejected", enriched.rejects["reason"])
-                _count(counts, "filtered", enriched.filtered["reason"])
-                bar.update(task, advance=sum(map(len, chunk)) + len(chunk))
-    if not read:
+    lines = 0
+    for path, chunk in read(paths):
+        # A line without a time is as old as its file at most.
+        stamp = int(Path(path).stat().st_mtime * 1000) if path != "-" else None
+        origins = origin("", path, 0, range(len(chunk)), [stamp] * len(chunk))
+        enriched = enrich(chunk, origins, rules, keep_all=True)
+        kept = enriched.records.filter(pl.col("label").is_in(STORED_LABELS))
+        summaries.append(summarize(kept))
+        lines += len(chunk)
+        counts["records"] += enriched.records.height
+        _count(counts, "label", enriched.records["label"])
+        _count(counts, "rejected", enriched.rejects["reason"])
+        _count(counts, "filtered", enriched.filtered["reason"])
+    if not lines:
         raise click.ClickException("nothing to read: the input is empty")
     rows = combine(summaries)
     if as_json:
         texts = ",".join(json_rows(rows)) if rows.height else ""
-        click.echo(f'{{"lines":{read},"counts":{orjson.dumps(counts).decode()},"rows":[{texts}]}}')
+        click.echo(f'{{"lines":{lines},"counts":{orjson.dumps(counts).decode()},"rows":[{texts}]}}')
         return
-    _print(rows, counts, read, limit)
+    _print(rows, counts, lines, limit)
 
 
 def _count(counts: dict[str, int], kind: str, values: pl.Series) -> None:
@@ -67,7 +64,7 @@ def _count(counts: dict[str, int], kind: str, values: pl.Series) -> None:
         counts[f"{kind} {value}"] = counts.get(f"{kind} {value}", 0) + count
 
 
-def _print(rows: pl.DataFrame, counts: dict[str, int], read: int, limit: int) -> None:
+def _print(rows: pl.DataFrame, counts: dict[str, int], lines: int, limit: int) -> None:
     out = console()
     named = rows.select(
         source_name(),
@@ -89,7 +86,7 @@ def _print(rows: pl.DataFrame, counts: dict[str, int], read: int, limit: int) ->
     print_table(allowed.head(limit), _title("Who calls what", allowed, limit), out)
     print_table(blocked.head(limit), _title("Blocked, and who tried", blocked, limit), out)
     summary = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    out.print(f"{read:,} lines: {summary}")
+    out.print(f"{lines:,} lines: {summary}")
 
 
 def _title(text: str, rows: pl.DataFrame, limit: int) -> str:

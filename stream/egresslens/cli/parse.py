@@ -9,7 +9,7 @@ import click
 import orjson
 import polars as pl
 
-from egresslens import files
+from egresslens.cli.reading import read
 from egresslens.encode import json_rows
 from egresslens.enrich import ORIGIN, Enriched, enrich
 from egresslens.record import IDENTITY
@@ -17,7 +17,7 @@ from egresslens.settings import load
 
 
 @click.command()
-@click.argument("file", type=click.Path(allow_dash=True))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option(
     "--messages", is_flag=True, help="Each input line is a JSON string that holds one Kafka message."
 )
@@ -30,7 +30,7 @@ def command(file: str, messages: bool) -> None:
     """
     rules = load().rules
     first = 1
-    for chunk in files.read_lines(file):
+    for _, chunk in read([file]):
         values = [message(line) if messages else line for line in chunk]
         origins = pl.DataFrame({name: [None] * len(values) for name in ORIGIN}, schema=ORIGIN)
         enriched = enrich(values, origins, rules, keep_all=True)
