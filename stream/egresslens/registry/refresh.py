@@ -1,0 +1,209 @@
+"""Judgements for SQL: what `judge` says of everything that was seen, in tables that the views join.
+
+The tables are a cache. Judgements older than the last change of the registry are made anew, all of them; in
+between only what is new is judged. A destination that is not judged yet has no judgements in the views until
+the next refresh. Running twice, or being interrupted, does no harm: names are written last, and tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from egresslens.judge.frames import Judges
+from egresslens.judge.home import Homes, Workload
+from egresslens.registry.store import Client, insert
+from egresslens.registry.value import Registries, parse_ip
+from egresslens.settings import Settings
+
+_VERDICT: Final = ("", "_confidence", "_reason")
+_NAME: Final = (
+    "source_cluster",
+    "source_namespace",
+    "destination_host",
+    "destination_port",
+    "service_entry",
+    "service_entry_reason",
+    *(
+        f"{name}{part}"
+        for name in ("declared_scope", "scope", "declared_region", "region", "kind")
+        for part in _VERDICT
+    ),
+    "judged_at",
+)
+_ADDRESS: Final = (
+    "source_cluster",
+    "address",
+    *(f"{name}{part}" for name in ("scope", "region", "geo") for part in _VERDICT),
+    "judged_at",
+)
+_HOME: Final = (
+    "source_cluster",
+    "source_namespace",
+    "source_workload",
+    "regions",
+    "confidence",
+    "reason",
+    "judged_at",
+)
+_WHO: Final = "ifNull(source_cluster, ''), ifNull(source_namespace, ''), ifNull(source_workload, '')"
+# How far back a refresh looks for new addresses, and for the regions that envelopes name.
+_ADDRESS_DAYS: Final = 2
+_ENVELOPE_DAYS: Final = 7
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """How many were judged."""
+
+    destinations: int
+    addresses: int
+    homes: int
+
+
+def refresh(
+    client: Client,
+    settings: Settings,
+    registries: Registries,
+    judges: Judges,
+    now: datetime,
+    *,
+    everything: bool,
+) -> Refreshed:
+    """Judge what was seen and is not judged yet, or everything.
+
+    Args:
+        client: a connected writer.
+        settings: for the database's name.
+        registries: what is declared; `judges` are theirs.
+        judges: with the geographic database, if there is one.
+        now: the version of the judgements (aware).
+        everything: also what was judged since the registry changed: after a change of this program, or of
+            the geographic database.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: a statement failed; what is written stays.
+    """
+    everything = everything or _are_stale(client, settings)
+    names = _names(client, settings, everything=everything)
+    ips = _ips(client, settings, everything=everything)
+    homes = _homes(client, settings, registries)
+    database = settings.database
+    insert(client, f"{database}.raw_judged_addresses", [_ip_row(one, judges, now) for one in ips], _ADDRESS)
+    insert(client, f"{database}.raw_homes", [(*one, now) for one in homes], _HOME)
+    insert(client, f"{database}.raw_judgements", [_name_row(one, judges, now) for one in names], _NAME)
+    return Refreshed(len(names), len(ips), len(homes))
+
+
+def _are_stale(client: Client, settings: Settings) -> bool:
+    """Whether the registry changed since something was judged; what was seen is never forgotten."""
+    rows = client.query(
+        f"SELECT (SELECT max(valid_from) FROM {settings.database}.raw_registry) > "  # noqa: S608 - names of ours
+        f"(SELECT min(judged_at) FROM {settings.database}.raw_judgements FINAL)"
+    ).result_rows
+    return bool(rows[0][0])
+
+
+def _names(client: Client, settings: Settings, *, everything: bool) -> list[tuple[str, str, str, int]]:
+    """Cluster, namespace (also of pods that had a bare source's address), host and port."""
+    database = settings.database
+    key = "source_cluster, source_namespace, destination_host, destination_port"
+    known = f"SELECT {key} FROM {database}.raw_judgements"  # noqa: S608 - names of ours
+    rows = client.query(
+        f"""
+        WITH (SELECT groupUniqArray(cluster) FROM {database}.raw_pods) AS clusters
+        SELECT DISTINCT
+            ifNull(seen.source_cluster, '') AS cluster,
+            if(has(clusters, cluster), cluster, '') AS pod_cluster,
+            coalesce(seen.source_namespace, pod.namespace, '') AS namespace,
+            ifNull(seen.destination_host, '') AS host,
+            ifNull(seen.destination_port, 0) AS port
+        FROM {database}.raw_view_destinations AS seen
+        LEFT JOIN (SELECT DISTINCT cluster, address, namespace FROM {database}.raw_pods) AS pod
+        ON pod.cluster = pod_cluster
+            AND pod.address = if(seen.source_workload IS NULL, ifNull(seen.source_ip, ''), '')
+        {"" if everything else f"WHERE (cluster, namespace, host, port) NOT IN ({known})"}
+        """  # noqa: S608 - names of ours
+    ).result_rows
+    return [(cluster, namespace, host, port) for cluster, _, namespace, host, port in rows]
+
+
+def _ips(client: Client, settings: Settings, *, everything: bool) -> list[tuple[str, str]]:
+    """Cluster and address: those that windows name, and hosts that are addresses."""
+    database = settings.database
+    recent = "" if everything else f"WHERE window_start >= now() - INTERVAL {_ADDRESS_DAYS} DAY"
+    known = f"SELECT source_cluster, address FROM {database}.raw_judged_addresses"  # noqa: S608 - names of ours
+    rows = client.query(
+        f"""
+        SELECT DISTINCT ifNull(seen.source_cluster, '') AS cluster, arrayJoin(seen.ips) AS address
+        FROM
+        (
+            SELECT source_cluster, arrayPushBack(destination_ips, ifNull(destination_host, '')) AS ips
+            FROM {database}.raw_view_windows_1d {recent}
+        ) AS seen
+        {"" if everything else f"WHERE (cluster, address) NOT IN ({known})"}
+        """  # noqa: S608 - names of ours
+    ).result_rows
+    return [(cluster, address) for cluster, address in rows if parse_ip(address)]
+
+
+def _homes(client: Client, settings: Settings, registries: Registries) -> list[tuple[Any, ...]]:
+    """Homes of all workloads that were seen, where they are not what is stored."""
+    database = settings.database
+    seen = client.query(
+        f"SELECT DISTINCT {_WHO} "  # noqa: S608 - names of ours
+        f"FROM {database}.raw_view_destinations WHERE source_workload IS NOT NULL"
+    ).result_rows
+    observed = _observed(
+        client.query(
+            f"SELECT {_WHO}, "  # noqa: S608 - names of ours
+            f"groupUniqArray(16)(source_region) FROM {database}.raw_events WHERE source_region IS NOT NULL "
+            f"AND kafka_timestamp >= now() - INTERVAL {_ENVELOPE_DAYS} DAY GROUP BY 1, 2, 3"
+        ).result_rows
+    )
+    stored = {
+        tuple(row[:3]): (tuple(row[3]), row[4], row[5])
+        for row in client.query(
+            "SELECT source_cluster, source_namespace, source_workload, regions, confidence, reason "  # noqa: S608 - names of ours
+            f"FROM {database}.raw_homes FINAL"
+        ).result_rows
+    }
+    homes: dict[str, Homes] = {}
+    found = []
+    for cluster, namespace, workload in seen:
+        if cluster not in homes:
+            homes[cluster] = Homes(registries.of(cluster), observed.get(cluster))
+        home = homes[cluster].of(cluster, Workload(namespace, workload))
+        if stored.get((cluster, namespace, workload)) != tuple(home):
+            found.append((cluster, namespace, workload, list(home.regions), home.confidence, home.reason))
+    return found
+
+
+def _observed(rows: Iterable[tuple[str, str, str, list[str]]]) -> dict[str, dict[Workload, list[str]]]:
+    found: dict[str, dict[Workload, list[str]]] = {}
+    for cluster, namespace, workload, regions in rows:
+        found.setdefault(cluster, {})[Workload(namespace, workload)] = regions
+    return found
+
+
+def _name_row(key: tuple[str, str, str, int], judges: Judges, now: datetime) -> tuple[Any, ...]:
+    cluster, namespace, host, port = key
+    found = judges.of(cluster).name(host or None, port or None, namespace or None)
+    return (
+        *key,
+        found.service_entry,
+        found.service_entry_reason,
+        *found.declared_scope,
+        *found.scope,
+        *found.declared_region,
+        *found.region,
+        *found.kind,
+        now,
+    )
+
+
+def _ip_row(key: tuple[str, str], judges: Judges, now: datetime) -> tuple[Any, ...]:
+    found = judges.of(key[0]).address(key[1])
+    return (*key, *found.scope, *found.region, *found.geo, now)
