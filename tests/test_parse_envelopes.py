@@ -772,6 +772,9 @@ def test_deep_and_endless_texts_are_rejected_in_bounded_time():
         "[{" + quotes,
         "{}\n" * 200_000,
         "[{}," * 100_000,
+        f"[{'{a},' * 200_000}1]",
+        "{a}" * 300_000,
+        f"[{','.join(['1'] * 400_000)}]",
         '{"streams":' + "[" * 100_000,
     ]
     start = time.process_time()
