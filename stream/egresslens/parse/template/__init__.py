@@ -6,13 +6,13 @@ priority. They are tried before the default layouts, and a line is of a format o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import orjson
 import polars as pl
 
 from egresslens.parse.stage import Stage
+from egresslens.parse.template import fields
 from egresslens.parse.template.grammar import FormatError
 from egresslens.parse.template.json_objects import JsonFormat, json_format
 from egresslens.parse.template.slots import slots_of
@@ -20,32 +20,37 @@ from egresslens.parse.template.texts import TextFormat, stripped, text_format
 from egresslens.parse.values import typed
 from egresslens.rules import Rules
 
-__all__ = ["FormatError", "Formats", "JsonFormat", "TextFormat", "compiled", "read_objects", "read_texts"]
+__all__ = [
+    "CustomFormat",
+    "FormatError",
+    "JsonFormat",
+    "TextFormat",
+    "compiled",
+    "fields_of",
+    "read_objects",
+    "read_texts",
+]
 
 
-@dataclass(frozen=True)
-class Formats:
-    """The active custom formats, in order of priority."""
-
-    texts: tuple[TextFormat, ...]
-    objects: tuple[JsonFormat, ...]
+CustomFormat = TextFormat | JsonFormat
 
 
 @lru_cache(maxsize=64)
-def compiled(sources: tuple[str, ...]) -> Formats:
-    """Compile format strings; the n-th one's records carry `custom_n` as their format.
+def compiled(sources: tuple[str, ...]) -> tuple[CustomFormat, ...]:
+    """Compile format strings, in order of priority; the n-th one's records carry `custom_n` as their format.
 
     Raises:
         FormatError: one cannot be read back.
     """
-    formats = [_compile(f"custom_{number}", source) for number, source in enumerate(sources, 1)]
-    return Formats(
-        tuple(one for one in formats if isinstance(one, TextFormat)),
-        tuple(one for one in formats if isinstance(one, JsonFormat)),
-    )
+    return tuple(_compile(f"custom_{number}", source) for number, source in enumerate(sources, 1))
 
 
-def _compile(name: str, source: str) -> TextFormat | JsonFormat:
+def fields_of(one: CustomFormat) -> frozenset[str]:
+    """The fields that records of a format can have: TEXT_FIELDS and source_*."""
+    return frozenset({*fields.expressions(one.reads), *fields.sources(one.reads)})
+
+
+def _compile(name: str, source: str) -> CustomFormat:
     try:
         template = orjson.loads(source)
     except orjson.JSONDecodeError:
@@ -70,7 +75,8 @@ def read_texts(lines: pl.DataFrame, rules: Rules, *, prefixed: bool) -> tuple[St
             that tell where they begin: what looks like a prefix may be theirs.
     """
     stage = Stage()
-    for text in compiled(rules.log_format).texts:
+    texts = [one for one in compiled(rules.log_format) if isinstance(one, TextFormat)]
+    for text in texts:
         # Their order is their priority: none is tried before one that has to wait.
         if lines.is_empty() or (prefixed and not text.rooted):
             break
@@ -82,9 +88,11 @@ def read_texts(lines: pl.DataFrame, rules: Rules, *, prefixed: bool) -> tuple[St
 def read_objects(lines: pl.DataFrame, rules: Rules) -> tuple[Stage, pl.DataFrame]:
     """Read lines (LINES) that begin with `{` and are of JSON formats; the others come back unchanged."""
     stage = Stage()
-    for one in compiled(rules.log_format).objects:
+    for one in compiled(rules.log_format):
         if lines.is_empty():
             break
+        if isinstance(one, TextFormat):
+            continue
         rows, lines, filtered = one.read(lines)
         stage += filtered + typed(rows, rules)
     return stage, lines

@@ -36,6 +36,12 @@ SHORT_FLAGS: Final[dict[str, str]] = {
 }  # fmt: skip
 
 _SOURCE: Final = ("cluster", "namespace", "workload", "pod", "region", "zone")
+# What a pod's name, a node id and a certificate tell.
+_TOLD: Final = {
+    "pod": ("pod", "workload"),
+    "node": ("pod", "workload", "namespace"),
+    "spiffe": ("namespace",),
+}
 _ADDRESSES: Final = ("upstream_host", "downstream_local_address", "downstream_remote_address")
 # Target -> units per millisecond.
 _DURATIONS: Final = {"duration": 1, "duration:ms": 1, "duration:us": 1_000, "duration:ns": 1_000_000}
@@ -151,6 +157,16 @@ def _address(targets: Targets, name: str) -> pl.Expr:
     together = pl.when(port.cast(pl.UInt16, strict=False).is_not_null()).then(bracketed + ":" + port)
     parts = together.otherwise(bracketed)
     return pl.coalesce(pl.when(~whole.is_in(["-", ""])).then(whole), parts) if name in targets else parts
+
+
+def sources(reads: Sequence[Read]) -> frozenset[str]:
+    """The source_* columns that `reads` can fill."""
+    found: set[str] = set()
+    for read in reads:
+        whose, _, name = (read.meaning.target or "").partition(":")
+        if whose in ("local", "peer"):
+            found |= {f"source_{one}" for one in _TOLD.get(name, (name,))}
+    return frozenset(found)
 
 
 def identified(rows: pl.DataFrame, reads: Sequence[Read]) -> pl.DataFrame:
