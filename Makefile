@@ -29,6 +29,10 @@ golden: venv ## Record the golden files anew with the real Envoy (the diff is th
 samples: venv ## Hold every real sample line against its truth: a table by format
 	$(BIN)/python tests/samples_truth.py $(FILE)
 
+.PHONY: docs
+docs: venv ## Write docs/commands.md and docs/settings.md anew
+	$(BIN)/python tests/test_commands_doc.py
+
 .PHONY: schemas
 schemas: venv ## Write schemas/topics/ anew from the models
 	$(BIN)/python -m egresslens.messages schemas/topics
