@@ -256,6 +256,12 @@ def test_an_exception_ends_the_process_and_the_next_one_reads_the_same_records(b
     bench.wait_committed(name, 5)
 
 
+def test_an_exception_in_a_hook_ends_the_process(bench, topic):
+    worker = bench.worker(topic(), refuse=True)
+    assert worker.ended() == 1
+    assert any("refused" in line for line in worker.log)
+
+
 def test_after_kill_9_the_records_that_were_not_committed_come_again(bench, topic):
     name = topic()
     several_batches(bench, name, 3)
@@ -354,7 +360,7 @@ def test_workers_that_come_and_go_under_load_lose_nothing(bench, topic):
     with ThreadPoolExecutor() as pool:
         total = pool.submit(feed, bench.bootstrap, name, len(partitions), stop)
         try:
-            for _ in range(8):
+            for _ in range(6):
                 time.sleep(dice.uniform(0.2, 2.5))
                 if len(alive) > 1 and dice.random() < 0.5:
                     alive.pop(dice.randrange(len(alive))).stop(dice.choice([signal.SIGKILL, signal.SIGTERM]))
@@ -471,6 +477,18 @@ def test_a_worker_goes_on_after_the_broker_was_away(own):
     several_batches(own, name, 1)
     own.wait_committed(name, 4)
     assert worker.process.poll() is None
+
+
+def test_a_stop_ends_within_seconds_while_sink_and_broker_are_away(own):
+    create_topics(settings.load({"EGRESSLENS_KAFKA_BROKERS": own.bootstrap}), [Topic("logs", 1)])
+    several_batches(own, "logs", 2)
+    worker = own.worker("logs", app={**ONE_BY_ONE, "stop_timeout": 3})
+    first, _ = worker.batches(2)
+    own.broker.kill()
+    worker.ack(first)
+    begun = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - begun < 10
 
 
 def test_a_deleted_topic_does_not_hold_up_the_commits_of_others(bench, topic):

@@ -345,7 +345,6 @@ def _format(java: str, classpath: Path, config: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=START_TIMEOUT_S,
     )
     if done.returncode != 0:
         raise BrokerError(f"Kafka could not format {config.parent}:\n{(done.stdout + done.stderr).strip()}")

@@ -3,7 +3,7 @@
 Run with one JSON argument (the options below); speaks JSON lines. It prints `assigned`, `batch` (with a
 number), `gap`, `draining` and `acked`; it reads `{"ack": [number, ...]}`, `{"auto": true}` (ack everything by
 itself from now on) and `{"progress": true}`. A record that says `poison` makes the agent raise, unless
-`antidote` is set.
+`antidote` is set; with `refuse`, so does the hook that is told of assignments.
 """
 
 import asyncio
@@ -27,6 +27,8 @@ def say(what, **values):
 
 
 def on_assigned(generation, partitions):
+    if OPTIONS.get("refuse"):
+        raise RuntimeError("refused")
     held.clear()
     state["room"].set()
     say("assigned", generation=generation, partitions=sorted(partitions))

@@ -26,6 +26,9 @@ _IDLE_S: Final = 0.05
 _RETRY_S: Final = 0.5
 _RETRY_MAX_S: Final = 10.0
 _LOOKUP_TIMEOUT_S: Final = 20.0
+# A stopping worker commits a few times; all of it must end within seconds, with or without a broker.
+_LAST_COMMIT_S: Final = 1.0
+_DISCONNECT_TIMEOUT_S: Final = 3.0
 
 
 def _ignore(*_: Any) -> None:
@@ -90,6 +93,15 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         # hangs is a matter for health checks.
         self._always_polling = self._ensure_consumer()._subscription.fetch_context()  # noqa: SLF001
         self._always_polling.__enter__()
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group and disconnect, within seconds."""
+        try:
+            await asyncio.wait_for(super().on_thread_stop(), _DISCONNECT_TIMEOUT_S)
+        except (asyncio.TimeoutError, asyncio.CancelledError) as error:
+            # aiokafka waits for a rebalance to end, and a fetch that is failing just then cancels its `stop`.
+            self.log.info("the group was not left in order: %r", error)
+            await self._ensure_consumer()._client.close()  # noqa: SLF001
 
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         conf, options = self.app.conf, transport.options
@@ -169,7 +181,7 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = self._ensure_consumer()
         wanted = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
         try:
-            await asyncio.wait_for(consumer.commit(wanted), self.transport.options.commit_timeout)
+            await asyncio.wait_for(consumer.commit(wanted), self._commit_timeout())
         except asyncio.TimeoutError:
             self.log.warning("no commit of %s within the time limit; it is tried again", _names(offsets))
             return False
@@ -177,6 +189,10 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             self.log.info("no commit of %s: the group has rebalanced (%s)", _names(offsets), error)
             return False
         return True
+
+    def _commit_timeout(self) -> float:
+        options: Options = self.transport.options
+        return _LAST_COMMIT_S if self.app.should_stop else options.commit_timeout
 
     async def seek_to_starts(self) -> dict[TP, int]:
         """Seek every assigned partition to its committed offset, or to its beginning if it has none."""
@@ -359,25 +375,25 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
         What is not acked by then is read again by whoever gets the partition.
         """
+        if self.should_stop:
+            return  # the stopping app has waited already
         stopping = self.app.should_stop
         deadline = self.loop.time() + (
             self._options.stop_timeout if stopping else self._options.drain_timeout
         )
-        if not self._ended():
-            self._options.hooks.on_draining()
-        while self._handed_out() and not self._ended() and self.loop.time() < deadline:
+        self._options.hooks.on_draining()
+        while self._handed_out() and not self.app.crashed and self.loop.time() < deadline:
             await self.commit()
             if self._handed_out():
                 await self._wait_for_ack(timeout=1)
+        if self._commit_fut is not None:
+            # It may have begun before the last acks, and a second `commit` only waits for the first.
+            await self.commit()
         await self.commit()
 
     def _handed_out(self) -> bool:
         """Whether an agent has batches that it has not acked; those still in its queue do not count."""
         return any(not message.entry.void for message in self._unacked_messages)
-
-    def _ended(self) -> bool:
-        """Whether no ack can come any more."""
-        return bool(self.should_stop or self.app.crashed)
 
     async def perform_seek(self) -> None:
         """Seek all partitions to where they are committed; Faust calls this before the flow begins.
