@@ -288,6 +288,29 @@ def test_operators_of_newer_proxies_are_read_over():
     assert record["response_code"] == 200
 
 
+def test_a_cluster_between_pipes_keeps_its_own():
+    source = "%UPSTREAM_CLUSTER%|%UPSTREAM_HOST%|%ROUTE_NAME%|%RESPONSE_FLAGS%"
+    registry, passthrough = read(
+        source, "outbound|443|v1|a.com|1.2.3.4:443|default|UF,URX", "PassthroughCluster|-||-"
+    )
+    assert [registry[name] for name in ("upstream_cluster", "upstream_host", "route_name")] == [
+        "outbound|443|v1|a.com",
+        "1.2.3.4:443",
+        "default",
+    ]
+    assert [passthrough[name] for name in ("upstream_cluster", "upstream_host", "route_name")] == [
+        "PassthroughCluster",
+        None,
+        None,
+    ]
+
+
+def test_commas_between_values_that_hold_commas_are_told_apart():
+    source = "%RESPONSE_CODE%,%RESPONSE_FLAGS%,%UPSTREAM_HOST%,%BYTES_SENT%"
+    record = one(source, "503,UF,URX,1.2.3.4:80,0")
+    assert (record["response_flags"], record["upstream_host"]) == (["UF", "URX"], "1.2.3.4:80")
+
+
 def test_details_with_spaces_of_older_proxies_are_read():
     source = '%RESPONSE_CODE% %RESPONSE_CODE_DETAILS% "%REQ(:PATH)%"'
     details = "upstream_reset_before_response_started{remote reset, try again}"

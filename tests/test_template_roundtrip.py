@@ -59,7 +59,7 @@ TIME_FORMATS = [
     "(%a %b %e %T %Y)",
 ]
 # What may stand between two operators: each begins with what no word holds.
-BETWEEN = [" ", '" "', ' "', '" ', "\t", " - ", " key=", '" key="', ' {"k": "', " 100%% "]
+BETWEEN = [" ", '" "', ' "', '" ', "\t", " - ", " key=", '" key="', ' {"k": "', " 100%% ", "|", ", "]
 EXACT_MS = {"", "(%s.%3f)", "(%Y/%m/%dT%H:%M:%S.%6f%z)"}
 
 
@@ -180,7 +180,7 @@ def test_any_record_rendered_through_any_json_format_parses_back_to_itself(data,
 
 FORGED = st.lists(
     st.sampled_from(
-        ['"', " ", '" "', "evil.com", " 200 ", "PassthroughCluster", '" 500 "', " key=", "-", "\t"]
+        ['"', " ", '" "', "evil.com", " 200 ", "PassthroughCluster", '" 500 "', " key=", "-", "\t", "|", ", "]
     ),
     max_size=8,
 ).map("".join)

@@ -26,8 +26,9 @@ class Pattern:
     @cached_property
     def _passes(self) -> tuple[bool, ...]:
         """Strictly first; then relaxed, if that makes a difference."""
-        kinds = {slot.kind for slot in slots_of(self.pieces)}
-        return (False, True) if kinds & {Kind.TEXT, Kind.PATH} else (False,)
+        slots = slots_of(self.pieces)
+        differs = any(slot.barred or slot.kind in (Kind.TEXT, Kind.PATH) for slot in slots)
+        return (False, True) if differs else (False,)
 
     def read(self, rows: pl.DataFrame, column: str) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Take the texts of a column apart.

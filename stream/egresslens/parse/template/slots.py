@@ -26,6 +26,9 @@ _SHAPES: Final[dict[Kind, str]] = {
     Kind.WORD: '[^" \t\n]*',
     Kind.PATH: "[^ \t\n]*",
 }
+# Delimiters that a text beside them does not hold, as a rule; spaces, tabs and quotes its shape says.
+_BARRING: Final = "|;,"
+_BARRED: Final = frozenset({Kind.WORD, Kind.PATH, Kind.TEXT, Kind.CLUSTER})
 _MULTI_LINE: Final = frozenset({"LOCAL_REPLY_BODY", "FILE_CONTENT", "SECRET"})
 # Kinds whose texts tell by themselves where they end.
 _CLOSED: Final = frozenset({Kind.PROTOCOL, Kind.TIME})
@@ -39,6 +42,7 @@ class Slot:
     wanted: whether its text is a field's; other operators are read over.
     decides: whether a label, a host or a count depends on it (a user agent's text does not).
     quoted: whether there are double quotes directly before and behind it.
+    barred: delimiters beside it, which its text does not hold as a rule.
     cut_at: for a part of a time, the delimiter it prints and was cut at.
     """
 
@@ -48,6 +52,7 @@ class Slot:
     wanted: bool
     decides: bool
     quoted: bool = False
+    barred: str = ""
     cut_at: str | None = None
 
     @cached_property
@@ -65,17 +70,21 @@ class Slot:
         """Regular expression of its text, without groups.
 
         Args:
-            relaxed: whether texts that hold no spaces or quotes as a rule may hold them.
+            relaxed: whether texts may hold the spaces, quotes and delimiters that they hold not as a rule.
             longest: whether texts without a shape of their own reach as far as they can, not as short.
         """
         if self.cut_at is not None:
             return "[^\n]*?"
         if self.kind is Kind.TIME:
             return f"(?:{self.time.pattern}|-)?"
-        if self.kind is Kind.TEXT and not relaxed:
-            return self._limited('[^"\n]*' if self.quoted else '[^" \t\n]*')
         shape = _SHAPES.get(self.kind)
-        if shape and not (relaxed and self.kind is Kind.PATH):
+        if self.kind is Kind.TEXT:
+            shape = '[^"\n]*' if self.quoted else '[^" \t\n]*'
+        if shape and not self.open(relaxed=relaxed):
+            if self.kind in _BARRED and not relaxed:
+                # The last set of a shape is that of the whole text.
+                head, _, tail = shape.rpartition("[^")
+                shape = f"{head}[^{self.barred}{tail}"
             return self._limited(shape)
         reach = "" if longest else "?"
         return (r"(?s:.*)" if self.operator.name in _MULTI_LINE else self._limited("[^\n]*")) + reach
@@ -95,7 +104,7 @@ class Slot:
             return char not in "-0123456789"
         if self.kind is Kind.FLAGS:
             return not char.isalnum() and char not in "-_,"
-        return char in " \t" or (char == '"' and self.kind is not Kind.PATH)
+        return char in f" \t{self.barred}" or (char == '"' and self.kind is not Kind.PATH)
 
     def _limited(self, shape: str) -> str:
         if self.limit is None or self.limit > _MAX_REPEAT or not shape.endswith("]*"):
@@ -122,17 +131,23 @@ Pieces = Sequence["str | Slot"]
 def in_place(tokens: Sequence[Token], slots: Sequence[Slot]) -> tuple[str | Slot, ...]:
     """The tokens with a slot for each operator, in order."""
     waiting = iter(slots)
-    return tuple(
-        token if isinstance(token, str) else replace(next(waiting), quoted=_enclosed(tokens, index))
-        for index, token in enumerate(tokens)
-    )
+    pieces: list[str | Slot] = []
+    for before, token, behind in zip(("", *tokens), tokens, (*tokens[1:], ""), strict=False):
+        if isinstance(token, str):
+            pieces.append(token)
+            continue
+        beside = {literal for literal in (_last(before), _first(behind)) if literal}
+        barred = "".join(char for char in _BARRING if char in beside)
+        pieces.append(replace(next(waiting), quoted=_last(before) == _first(behind) == '"', barred=barred))
+    return tuple(pieces)
 
 
-def _enclosed(tokens: Sequence[Token], index: int) -> bool:
-    before, behind = tokens[max(0, index - 1)], tokens[min(index + 1, len(tokens) - 1)]
-    if not isinstance(before, str) or not isinstance(behind, str):
-        return False
-    return before.endswith('"') and behind.startswith('"')
+def _last(token: Token) -> str:
+    return token[-1:] if isinstance(token, str) else ""
+
+
+def _first(token: Token) -> str:
+    return token[:1] if isinstance(token, str) else ""
 
 
 def slots_of(pieces: Pieces) -> list[Slot]:
