@@ -90,6 +90,11 @@ class Settings(Rules):
     windows_1d_ttl_days: int = Field(1830, gt=0, description="Days 1-day windows are kept.")
     dead_letters_ttl_days: int = Field(90, gt=0, description="Days dead letters are kept.")
 
+    # Judgement
+    geo_database: Path | None = Field(
+        None, description="Geographic database in MaxMind's format (.mmdb), for regions no table knows."
+    )
+
     # Worker
     flush_rows: int = Field(50_000, gt=0, description="Messages per flush at most.")
     flush_interval_s: float = Field(1.0, gt=0, description="Seconds between flushes at most.")

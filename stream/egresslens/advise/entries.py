@@ -73,16 +73,15 @@ class Drafts:
                 yield from odd
                 apart = set(map(id, odd))
                 fitting = [row for row in several if id(row) not in apart]
-                existing = self._existing(host, fitting)
                 if is_tcp(protocol):
                     self._add_tcp(host, port, protocol, fitting)
-                elif existing is None:
-                    domain = domain_of(host) or host
-                    by_domain.setdefault(domain, {}).setdefault(host, {})[port] = fitting
-                elif existing.ports.get(port, protocol) == protocol or _fit(fitting, existing, port):
+                elif self._is_taken(host, port, fitting):
+                    yield from fitting
+                elif existing := self._existing(host, port, fitting):
                     self._extend(existing, host, port, protocol, fitting)
                 else:
-                    yield from fitting
+                    domain = domain_of(host) or host
+                    by_domain.setdefault(domain, {}).setdefault(host, {})[port] = fitting
         for domain, hosts in sorted(by_domain.items()):
             self._add_domain(domain, hosts)
 
@@ -90,10 +89,19 @@ class Drafts:
         """Make the entries, by namespace and name."""
         return tuple(self._finished(draft) for _, draft in sorted(self._drafts.items()))
 
-    def _existing(self, host: str, rows: list[Row]) -> Candidate | None:
-        """The entry that has this very host, in the callers' namespace first, then the oldest."""
-        found = [one for one in self._catalog.exact(host) if one.kind == "ServiceEntry"]
+    def _is_taken(self, host: str, port: int, rows: list[Row]) -> bool:
+        """Whether the host's port is known, but as what this traffic is not."""
+        known = [one for one in self._catalog.named(host) if port in one.ports]
+        return bool(known) and not any(_fit(rows, one, port) for one in known)
+
+    def _existing(self, host: str, port: int, rows: list[Row]) -> Candidate | None:
+        """The entry that has this very host: one in the callers' namespace first, then the oldest."""
         namespaces = {row["source_namespace"] for row in rows}
+        found = [
+            one
+            for one in self._catalog.exact(host)
+            if one.kind == "ServiceEntry" and (port not in one.ports or _fit(rows, one, port))
+        ]
         return min(found, key=lambda one: one.namespace not in namespaces, default=None)
 
     def _extend(self, existing: Candidate, host: str, port: int, protocol: str, rows: list[Row]) -> None:

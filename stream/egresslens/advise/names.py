@@ -64,8 +64,8 @@ def _is_held(host: str, hosts: set[str]) -> bool:
 
 
 def domain_of(host: str) -> str | None:
-    """The registrable domain of a host or a wildcard; None where a wildcard would hold many owners' names."""
-    if host.startswith("*."):
-        base = host[2:]
-        return owner_domain(base)
-    return owner_domain(host)
+    """Whose a host or wildcard is: its registrable domain, or a host itself that is a public suffix.
+
+    None for a wildcard over a public suffix: it would hold many owners' names.
+    """
+    return owner_domain(host[2:]) if host.startswith("*.") else owner_domain(host) or host

@@ -22,7 +22,7 @@ from egresslens.whatif import NAMED_BY_THE_MESH, Mesh
 ADDRESS = "Addresses without a name: never turned into a host name; allow them by CIDR if they are known"
 MESH_NAME = "Names of the mesh that no Service has: they are no egress, and no entry would help"
 NO_HOST = "Hosts that Istio refuses as hosts, so that no entry can allow them"
-SUFFIX = "Names that are public suffixes: an entry would allow many owners' names"
+SUFFIX = "Wildcards over public suffixes: an entry would allow many owners' names"
 NAMESPACE = "Callers whose namespace is unknown or no name: no entry or scope can be made for them"
 NO_PORT = "Destinations whose port was not logged: an entry needs one"
 PROTOCOL = "Ports that are used in two ways, or not as the existing entry says: one entry cannot allow both"

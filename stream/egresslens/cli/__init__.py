@@ -14,6 +14,7 @@ from egresslens.settings import SettingsError
 # Command -> what `egresslens --help` says of it. The module is `egresslens.cli.<command>`, its function
 # `command` (a click command).
 COMMANDS: Final[dict[str, str]] = {
+    "advise": "Print the ServiceEntries and Sidecars that would allow what was seen.",
     "analyze": "Answer from log files, without any server.",
     "config": "Print the effective settings, secrets masked.",
     "demo": "Run real traffic through the whole pipeline and print the answers.",
@@ -24,8 +25,10 @@ COMMANDS: Final[dict[str, str]] = {
     "migrate": "Bring ClickHouse's tables and views to this version.",
     "parse": "Print one JSON object per record of a log file.",
     "purge": "Remove what should never have been stored, from every table.",
+    "registry": "Keep what people declare about the mesh: ServiceEntries, pods, regions.",
     "ship": "Follow log files into Kafka.",
     "store": "Serve the embedded ClickHouse engine over HTTP.",
+    "whatif": "Say what REGISTRY_ONLY would have blocked.",
     "worker": "Run the stream: Kafka to ClickHouse.",
 }
 
