@@ -73,8 +73,10 @@ def resolve(texts: pl.Series, read: Read) -> pl.DataFrame:
     schema = dict.fromkeys(COLUMNS, pl.String())
     texts = texts.alias("text")
     known = texts.drop_nulls().unique()
-    facts = pl.DataFrame([read(text) for text in known], schema=schema, orient="row")
-    table = facts.with_columns(known)
+    # Many texts may say the same (`from_kubernetes`): rows are made of distinct facts.
+    facts: dict[Source, int] = {}
+    codes = [facts.setdefault(read(text), len(facts)) for text in known]
+    table = pl.DataFrame(list(facts), schema=schema, orient="row")[codes].with_columns(known)
     return texts.to_frame().join(table, on="text", how="left", maintain_order="left").drop("text")
 
 
