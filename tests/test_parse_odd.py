@@ -334,7 +334,7 @@ def test_a_start_time_that_lost_both_brackets_is_no_prefix():
 
 
 def test_a_prefix_before_nothing_is_empty():
-    assert read(f"{STAMP} stdout F ") == [{"rejected": "unknown_format", "field": None}]
+    assert read(f"{STAMP} stdout F ") == [{"rejected": "empty", "field": None}]
 
 
 # --- other logs of the proxy --------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from egresslens.parse.values import times
 
 _TIME: Final = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)"
 # The container runtimes' own file format (CRI): `TIME STREAM TAGS LINE`; tag F is the end of a line.
-_CRI: Final = rf"^{_TIME} std(?:out|err) F(?::\S*)? "
+_CRI: Final = rf"^{_TIME} std(?:out|err) F(?::\S*)?(?: |$)"
 # `kubectl logs --timestamps`
 _STAMPED: Final = rf"^{_TIME} (?:\[20\d\d-|\{{)"
 _NAME: Final = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
@@ -58,7 +58,7 @@ def _behind_time(lines: pl.DataFrame, words: int) -> pl.DataFrame:
     """The text behind `words` - 1 words, the first of which is the time."""
     cut = lines["text"].str.splitn(" ", words).struct.unnest()
     return lines.with_columns(
-        cut[f"field_{words - 1}"].str.strip_chars_start().alias("text"),
+        cut[f"field_{words - 1}"].fill_null("").str.strip_chars_start().alias("text"),
         pl.coalesce("envelope_time", times(cut["field_0"])).alias("envelope_time"),
     )
 
