@@ -40,7 +40,7 @@ def of_records(records: pl.DataFrame) -> pl.DataFrame:
     """Sum records (record.SCHEMA) to OBSERVED."""
     return combine(
         [
-            records.filter(pl.col("hop") != "gateway").with_columns(
+            records.filter(_not_gateway()).with_columns(
                 pl.when(pl.col("source_workload").is_null()).then("source_ip").alias("source_ip"),
                 _traffic(server_name=pl.col("requested_server_name").is_not_null()).alias("traffic"),
                 pl.concat_list("destination_ip").list.drop_nulls().alias("destination_ips"),
@@ -56,7 +56,7 @@ def of_windows(windows: pl.DataFrame) -> pl.DataFrame:
     """Sum rows of a windows view (WINDOW_KEY columns and measures) to OBSERVED."""
     # A window does not keep the server name of a connection whose host the registry named.
     known = _traffic(server_name=pl.col("destination_host_source") == "sni")
-    return combine([windows.filter(pl.col("hop") != "gateway").with_columns(known.alias("traffic"))])
+    return combine([windows.filter(_not_gateway()).with_columns(known.alias("traffic"))])
 
 
 def combine(parts: list[pl.DataFrame]) -> pl.DataFrame:
@@ -75,6 +75,10 @@ def combine(parts: list[pl.DataFrame]) -> pl.DataFrame:
         .select(pl.col(name).cast(dtype) for name, dtype in OBSERVED.items())
         .sort(*KEY, nulls_last=True)
     )
+
+
+def _not_gateway() -> pl.Expr:
+    return pl.col("hop").ne_missing(pl.lit("gateway"))
 
 
 def _traffic(server_name: pl.Expr) -> pl.Expr:

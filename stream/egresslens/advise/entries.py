@@ -175,7 +175,6 @@ class Drafts:
         if any(host.startswith("*.") for host in hosts) and spec.get("resolution") == "DNS":
             # Nobody can resolve a wildcard: the address that the caller found is used.
             spec["resolution"] = "NONE"
-        document.pop("status", None)
         entry = ServiceEntry.model_validate(document)
         return Advised(entry, draft.base, evidence(draft.rows), tuple(_notes(entry)))
 

@@ -36,7 +36,8 @@ def generalise(hosts: Iterable[str], domain: str, threshold: int) -> frozenset[s
     Args:
         hosts: hosts of the domain, wildcards among them.
         domain: the registrable domain: no wildcard is wider than `*.domain`.
-        threshold: so many hosts below one name become `*.name`.
+        threshold: so many hosts below one name become `*.name`; so many hosts that are left, or such
+            wildcards, become `*.domain`.
     """
     found = set(hosts)
     parents: dict[str, set[str]] = {}
@@ -46,7 +47,8 @@ def generalise(hosts: Iterable[str], domain: str, threshold: int) -> frozenset[s
     for parent, children in parents.items():
         if len(children) >= threshold:
             found = (found - children) | {f"*.{parent}"}
-    if len(found - {domain}) >= threshold:
+    wildcards = {host for host in found if host.startswith("*.")}
+    if max(len(wildcards), len(found - wildcards - {domain})) >= threshold:
         found = (found & {domain}) | {f"*.{domain}"}
     return frozenset(host for host in found if not _is_held(host, found))
 

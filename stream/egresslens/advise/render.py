@@ -78,8 +78,12 @@ def to_yaml(one: Object) -> str:
 
 def _ordered(document: dict[str, Any]) -> dict[str, Any]:
     metadata = {key: value for key, value in document["metadata"].items() if key != "creationTimestamp"}
-    rest = {key: value for key, value in document.items() if key not in ("apiVersion", "kind", "metadata")}
-    return {"apiVersion": document["apiVersion"], "kind": document["kind"], "metadata": metadata, **rest}
+    return {
+        "apiVersion": document["apiVersion"],
+        "kind": document["kind"],
+        "metadata": metadata,
+        "spec": document.get("spec", {}),
+    }
 
 
 def _diff(advised: Advised) -> Iterator[str]:

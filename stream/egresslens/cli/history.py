@@ -111,10 +111,10 @@ def load_history(
     return History(traffic, until, registries)
 
 
-def read_files(paths: Sequence[Path], cluster: str | None = None) -> Registry:
+def read_files(paths: Sequence[Path], cluster: str | None = None, *, may_be_empty: bool = False) -> Registry:
     """Read a registry, for any cluster where none is named; mistakes in it end the command."""
     try:
-        return read_registry(tuple(paths), cluster or "")
+        return read_registry(tuple(paths), cluster or "", may_be_empty=may_be_empty)
     except RegistryError as error:
         wrong(error)
 

@@ -61,7 +61,8 @@ def command(
     """
     if only and not paths:
         raise click.UsageError("--only needs a PATH")
-    added = read_files(paths) if paths else Registry()
+    # Advice may be that nothing is needed.
+    added = read_files(paths, may_be_empty=True) if paths else Registry()
     history = load_history(
         load(file=config), logs=logs, registry_paths=registry_paths, since=since, cluster=cluster
     )

@@ -69,8 +69,8 @@ def read_observed(
             min(row.first_event) AS first_event,
             max(row.last_event) AS last_event
         FROM {settings.database}.{view} AS row
-        WHERE row.window_start >= {start}(fromUnixTimestamp(%(since)s, 'UTC'))
-            AND row.window_start < fromUnixTimestamp(%(until)s, 'UTC')
+        WHERE row.window_start >= {start}(toDateTime(%(since)s, 'UTC'))
+            AND row.window_start < toDateTime(%(until)s, 'UTC')
             AND (%(cluster)s = '' OR row.source_cluster = %(cluster)s)
         GROUP BY {", ".join(_KEY)}
         """,  # noqa: S608 - names of ours, values are bound

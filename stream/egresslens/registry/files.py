@@ -31,12 +31,12 @@ Signature = tuple[tuple[str, int, int, int], ...]
 """Path, inode, size and modification time of each file."""
 
 
-def read_registry(paths: tuple[Path, ...], cluster: str = "") -> Registry:
+def read_registry(paths: tuple[Path, ...], cluster: str = "", *, may_be_empty: bool = False) -> Registry:
     """Read all files of these paths; folders are searched for YAML and JSON files.
 
     Raises:
         RegistryError: with everything that is wrong; also when nothing of use is found, so that an empty
-            folder does not take the place of a registry.
+            folder does not take the place of a registry (unless it may be empty).
     """
     objects: dict[tuple[str, str, str], tuple[Object, str]] = {}
     problems: list[Problem] = []
@@ -47,7 +47,7 @@ def read_registry(paths: tuple[Path, ...], cluster: str = "") -> Registry:
                 problems.append(
                     Problem(str(path), f"is another one in {known[1]}", subject=f"{read.kind} {read.title}")
                 )
-    if not problems and not objects:
+    if not problems and not objects and not may_be_empty:
         problems.append(
             Problem(", ".join(map(str, paths)), "no ServiceEntry, Service, Pod or other object that is used")
         )
