@@ -273,3 +273,18 @@ def test_operators_name_their_own_egress_gateways():
         rules, upstream_cluster="outbound|80||way-out.infra.svc.cluster.local", authority="a.example"
     )
     assert found["destination_host"] == "a.example"
+
+
+def test_ztunnels_outbound_to_a_service_is_outbound_by_its_registry():
+    found = tcp(direction="outbound", authority="web.shop.svc.cluster.local")
+    assert verdict(found) == ("outbound", "direction", "high")
+    assert destination(found)[:2] == ("web.shop.svc.cluster.local", "registry")
+
+
+def test_ztunnels_outbound_to_no_service_is_passthrough():
+    found = tcp(direction="outbound", downstream_local_address="203.0.113.7:443")
+    assert (found["label"], found["destination_host"]) == ("passthrough", "203.0.113.7")
+
+
+def test_ztunnels_inbound_is_inbound():
+    assert tcp(direction="inbound")["label"] == "inbound"

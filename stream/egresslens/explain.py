@@ -28,6 +28,7 @@ _EVIDENCE: Final[Mapping[str, str]] = {
     "cluster": "the cluster's name says so",
     "route": "the route's name says so (Istio names its catch-all routes block_all and allow_any)",
     "flags": "a TCP connection with UH, no cluster and not one byte moved: how proxies up to 1.9 log a block",
+    "direction": "ztunnel says the direction, and names the service where it knows one",
     "none": "neither cluster, route nor flags say what happened (a 502 alone proves nothing)",
 }
 _SOURCES: Final[Mapping[str, str]] = {
@@ -124,7 +125,7 @@ def _record(record: dict[str, Any], rules: Rules) -> list[Step]:
 def _source(record: dict[str, Any]) -> str:
     if record["source_workload"]:
         place = [record["source_cluster"], record["source_namespace"], record["source_workload"]]
-        return "/".join(part for part in place if part) + " (from the envelope)"
+        return "/".join(part for part in place if part) + " (named by the envelope or the line)"
     if record["source_ip"]:
         return f"{record['source_ip']} (downstream_remote_address; no envelope names the workload)"
     return "unknown: neither an envelope nor an address"

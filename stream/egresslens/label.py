@@ -131,6 +131,7 @@ def _decide() -> list[pl.Expr]:
     kind = pl.col("kind")
     route = pl.col("route_name")
     flags = pl.col("response_flags")
+    direction = pl.col("direction")
     nothing_moved = (pl.col("bytes_received") == 0) & (pl.col("bytes_sent") == 0)
     # Proxies up to 1.9 log a blocked connection without its cluster. The destination of a blocked outbound
     # connection is never the pod's own address, which is also the caller's.
@@ -152,6 +153,10 @@ def _decide() -> list[pl.Expr]:
         (kind.is_in(["inbound", "waypoint"]), "inbound", "cluster", "high"),
         (kind.is_in(["inbound_passthrough", "internal"]), kind, "cluster", "high"),
         (old_block, "blackhole", "flags", "medium"),
+        # ztunnel has no clusters: it says the direction, and names the service (`authority`) that it knows.
+        (direction == "inbound", "inbound", "direction", "high"),
+        ((direction == "outbound") & pl.col("authority").is_not_null(), "outbound", "direction", "high"),
+        (direction == "outbound", "passthrough", "direction", "high"),
     ]
     columns = (("label", "unknown"), ("label_evidence", "none"), ("confidence", "low"))
     return [
@@ -224,8 +229,10 @@ def _destination() -> list[pl.Expr]:
         ip,
         "downstream_local_address:ip",
     )
+    known = pl.when((label == "outbound") & (pl.col("direction") == "outbound")).then(authority)
     sources = [
         (registry, "registry"),
+        (known, "registry"),
         (service, "sni"),
         (named_authority, "authority"),
         (sni, "sni"),

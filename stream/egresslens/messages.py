@@ -36,8 +36,8 @@ class EnrichedRecord(_Message):
         None, description="Milliseconds from the first byte in to the last byte out."
     )
     label: Label = Field(description="What became of the traffic: the mesh's decision about the destination.")
-    label_evidence: Literal["cluster", "route", "flags", "none"] = Field(
-        description="What decided the label: the cluster's name, the route's name, the flags, or nothing."
+    label_evidence: Literal["cluster", "route", "flags", "direction", "none"] = Field(
+        description="What decided the label: the cluster's name, the route's, the flags, ztunnel's direction, or nothing."
     )
     confidence: Literal["high", "medium", "low"] = Field(description="How sure the label is.")
     upstream_cluster: str | None = Field(None, description="Envoy's upstream cluster, as logged.")
