@@ -37,7 +37,7 @@ class EnrichedRecord(_Message):
     )
     label: Label = Field(description="What became of the traffic: the mesh's decision about the destination.")
     label_evidence: Literal["cluster", "route", "flags", "direction", "none"] = Field(
-        description="What decided the label: the cluster's name, the route's, the flags, ztunnel's direction, or nothing."
+        description="What decided the label: cluster, route, flags, ztunnel's direction, or nothing."
     )
     confidence: Literal["high", "medium", "low"] = Field(description="How sure the label is.")
     upstream_cluster: str | None = Field(None, description="Envoy's upstream cluster, as logged.")
