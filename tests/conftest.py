@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from functional.store_fixture import store  # noqa: F401 - a fixture for all
-
 from egresslens import settings
 from egresslens.kafka.broker import Broker, embedded_broker, missing
 from egresslens.kafka.topics import Topic, create_topics
+from functional.store_fixture import store  # noqa: F401 - a fixture for all
 
 MakeTopic = Callable[..., str]
 
