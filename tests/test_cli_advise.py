@@ -86,9 +86,8 @@ def test_other_namespaces_can_be_left_out():
 
 def test_a_mistake_in_the_entries_is_named_and_ends_with_65(tmp_path: Path):
     path = tmp_path / "a.yaml"
-    path.write_text(
-        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: a, namespace: b}\nspec: {}\n"
-    )
+    head = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+    path.write_text(head + "metadata: {name: a, namespace: b}\nspec: {}\n")
     for command in (
         ("whatif", str(path), "--file", LOG),
         ("registry", "load", str(path)),

@@ -69,7 +69,7 @@ class Drafts:
         by_domain: dict[str, dict[str, dict[int, list[Row]]]] = {}
         for host, ports in sorted(by_host.items()):
             for port, several in sorted(ports.items()):
-                protocol, odd = _protocol(port, several)
+                protocol, odd = _protocol(several, opaque=self._opaque(host, port, several))
                 yield from odd
                 apart = set(map(id, odd))
                 fitting = [row for row in several if id(row) not in apart]
@@ -88,6 +88,12 @@ class Drafts:
     def finish(self) -> tuple[Advised, ...]:
         """Make the entries, by namespace and name."""
         return tuple(self._finished(draft) for _, draft in sorted(self._drafts.items()))
+
+    def _opaque(self, host: str, port: int, rows: list[Row]) -> str:
+        """Protocol of traffic whose host the mesh named and of which nothing more is known."""
+        known = (one.ports.get(port) for one in self._catalog.named(host))
+        told = port in _TLS_PORTS or any(row["traffic"] == "tls" for row in rows)
+        return "TLS" if told or any(protocol in ("TLS", "HTTPS") for protocol in known) else "TCP"
 
     def _is_taken(self, host: str, port: int, rows: list[Row]) -> bool:
         """Whether the host's port is known, but as what this traffic is not."""
@@ -125,7 +131,10 @@ class Drafts:
         groups: list[Draft] = []
         names = self._free_names(domain)
         for host, ports in sorted(hosts.items()):
-            protocols = {port: _protocol(port, rows)[0] for port, rows in ports.items()}
+            protocols = {
+                port: _protocol(rows, opaque=self._opaque(host, port, rows))[0]
+                for port, rows in ports.items()
+            }
             group = next((one for one in groups if one.takes(protocols)), None)
             while group is None:
                 groups.append(next(names))
@@ -186,27 +195,20 @@ class Drafts:
         return ["*"] if "*" in wanted else sorted(wanted - {"~"})
 
 
-def _protocol(port: int, rows: list[Row]) -> tuple[str, list[Row]]:
+def _protocol(rows: list[Row], opaque: str) -> tuple[str, list[Row]]:
     """Protocol of a port by the traffic most of its requests were; and the rows that are otherwise."""
+    kinds = {"http": "HTTP", "tls": "TLS", "opaque": opaque}
     requests: dict[str, int] = {}
     for row in rows:
-        kind = _kind(port, row)
+        kind = kinds.get(row["traffic"], "TCP")
         requests[kind] = requests.get(kind, 0) + row["requests"]
     first = max(requests, key=lambda kind: (requests[kind], kind))
-    odd = [row for row in rows if _kind(port, row) != first]
+    odd = [row for row in rows if kinds.get(row["traffic"], "TCP") != first]
     if first != "HTTP":
         return first, odd
     # A port that also saw HTTP/1.1 must not speak HTTP/2 to everybody.
     versions = {row["protocol"] for row in rows if row not in odd}
     return ("HTTP2" if versions == {"HTTP/2"} else "HTTP"), odd
-
-
-def _kind(port: int, row: Row) -> str:
-    if row["traffic"] == "http":
-        return "HTTP"
-    if row["traffic"] == "tls" or (row["traffic"] == "opaque" and port in _TLS_PORTS):
-        return "TLS"
-    return "TCP"
 
 
 def _fit(rows: list[Row], existing: Candidate, port: int) -> bool:
