@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import Final
 
 from egresslens import resources
+from egresslens.record import DURATION_BOUNDS_MS
 from egresslens.settings import Settings
 
 _NUMBERED: Final = re.compile(r"^(\d{4})_([a-z0-9_]+)\.sql$")
@@ -23,9 +25,11 @@ _CLUSTER_ONLY: Final = "-- cluster only"
 # Applied first, every time: it makes the table that remembers the others.
 BOOTSTRAP: Final = "0000_migrations.sql"
 # In this order: views name settings and tables, retention names tables only.
-REPEATABLE: Final = ("retention.sql", "views.sql", "judged.sql")
+REPEATABLE: Final = ("retention.sql", "views.sql", "judged.sql", "reports.sql")
 # Pieces of the views in judged.sql, which would otherwise stand there five times: no script of its own.
 PIECES: Final = "judgement.sql"
+# The reports' statements: `reports.sql` makes views of them, `egresslens.report` runs them over a range.
+REPORT_PIECES: Final = "report.sql"
 _SECTION: Final = "-- section: "
 
 
@@ -85,10 +89,53 @@ def render(text: str, settings: Settings) -> list[str]:
 
 
 def pieces(settings: Settings) -> dict[str, str]:
-    """Give the sections of PIECES, rendered, by their names."""
-    _, *sections = (folder() / PIECES).read_text().split(_SECTION)
-    found = (section.partition("\n") for section in sections)
-    return {name: Template(text.strip()).substitute(placeholders(settings)) for name, _, text in found}
+    """Give the sections of PIECES by their names, and the reports as views (`report_…`), all rendered."""
+    judged = {name: Template(text).substitute(placeholders(settings)) for name, text in _sections(PIECES)}
+    reports = report_statements(settings, _view_parts(settings))
+    return judged | {f"report_{name}": text for name, text in reports.items()}
+
+
+def report_statements(settings: Settings, parts: Mapping[str, str]) -> dict[str, str]:
+    """Give each report's SELECT by its name.
+
+    Args:
+        settings: for the database's name.
+        parts: the placeholders of REPORT_PIECES that views and the command fill differently.
+    """
+    names = {"database": settings.database, "bounds": str(list(DURATION_BOUNDS_MS)), **parts}
+    found: dict[str, str] = {}
+    for name, text in _sections(REPORT_PIECES):
+        found[name] = Template(text).substitute(names | found)
+    return {name: text for name, text in found.items() if name not in ("calls", "latency")}
+
+
+def _view_parts(settings: Settings) -> dict[str, str]:
+    """What the views fill in: per hour, nothing narrowed."""
+    database = settings.database
+    return {
+        "window": "window_start, ",
+        "hour": "toStartOfHour(event_time) AS window_start, ",
+        "windows": f"{database}.windows_1h",
+        "days": f"{database}.windows_1d",
+        "events": f"{database}.events",
+        "recent": f"(SELECT * FROM {database}.events WHERE event_time > now() - 86400)",  # noqa: S608 - as above
+        "pods": f"(SELECT * FROM {database}.pods WHERE valid_to IS NULL OR valid_to > now() - 86400)",  # noqa: S608 - a name by its pattern
+        "narrow": "",
+        "narrow_events": "",
+        "narrow_new": "",
+        "narrow_coverage": "",
+    }
+
+
+def _sections(filename: str) -> list[tuple[str, str]]:
+    """Names and texts of a file of pieces, without their comments."""
+    _, *sections = (folder() / filename).read_text().split(_SECTION)
+    found = []
+    for section in sections:
+        name, _, text = section.partition("\n")
+        lines = (line for line in text.splitlines() if not line.startswith("--"))
+        found.append((name, "\n".join(lines).strip()))
+    return found
 
 
 def placeholders(settings: Settings) -> dict[str, str]:

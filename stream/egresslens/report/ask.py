@@ -1,0 +1,204 @@
+"""Asking the store for a report: the statement, narrowed by parameters, and its rows as a frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timezone
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+from clickhouse_connect.driver.client import Client
+
+from egresslens.clickhouse.schema import report_statements
+from egresslens.record import TIMESTAMP
+from egresslens.report.period import Period
+from egresslens.settings import Settings
+
+_SOURCE: Final = "source_cluster, source_namespace, source_workload, source_ip"
+_CALL: Final = f"{_SOURCE}, destination_host, destination_port"
+
+
+class Report(NamedTuple):
+    """What a report answers, and in which order its rows come."""
+
+    title: str
+    order: str
+
+
+REPORTS: Final[dict[str, Report]] = {
+    "external": Report("Which workloads call which external hosts", f"requests DESC, {_CALL}"),
+    "databases": Report("Which databases, brokers and caches are written to", f"bytes_written DESC, {_CALL}"),
+    "regions": Report(
+        "Where workloads are at home, and where their traffic went",
+        f"place = 'out of region' DESC, requests DESC, {_CALL}",
+    ),
+    "blocked": Report("What was blocked, and who tried", f"attempts DESC, {_CALL}"),
+    "new": Report("Destinations first seen", f"new_to = 'mesh' DESC, first_seen DESC, {_CALL}"),
+    "modes": Report(
+        "The outbound policy that namespaces are seen to run", "source_cluster, source_namespace"
+    ),
+    "coverage": Report("What the evidence cannot see", f"notEmpty(findings) DESC, records, {_SOURCE}"),
+}
+_WRAPPED: Final = re.compile(r"(?:LowCardinality\(|Nullable\()+")
+_KINDS: Final[dict[str, pl.DataType]] = {
+    "Int": pl.Int64(),
+    "UInt": pl.Int64(),
+    "Float": pl.Float64(),
+    "Bool": pl.Boolean(),
+    "DateTime": TIMESTAMP,
+}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Whose traffic and where to; None is any. `host` may hold `*`, which stands for any text."""
+
+    namespace: str | None = None
+    workload: str | None = None
+    host: str | None = None
+    cluster: str | None = None
+
+    def conditions(self) -> dict[str, str]:
+        """Conditions on a row of a published view, by name; parameters as `parameters` gives them."""
+        tests = {
+            "cluster": "row.source_cluster = {cluster:String}",
+            "namespace": "coalesce(row.source_namespace, row.source_ip_namespace) = {namespace:String}",
+            "workload": "coalesce(row.source_workload, row.source_ip_workload) = {workload:String}",
+            "host": "row.destination_host LIKE {host:String}",
+        }
+        return {name: test for name, test in tests.items() if getattr(self, name) is not None}
+
+    def parameters(self) -> dict[str, str]:
+        """Values of the conditions' parameters."""
+        given = {name: getattr(self, name) for name in self.conditions()}
+        return {**given, "host": like(given["host"])} if "host" in given else given
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A report's rows, and what they are about.
+
+    `not_judged`: destinations in the range that no judgement was made for yet; their scope, kind, region and
+    ServiceEntry are missing.
+    """
+
+    report: str
+    period: Period
+    selection: Selection
+    rows: pl.DataFrame
+    not_judged: int
+
+
+def ask(reader: Client, settings: Settings, report: str, period: Period, selection: Selection) -> Answer:
+    """Ask for a report of REPORTS.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the store cannot be asked, or refuses.
+    """
+    statement = report_statements(settings, _parts(settings, period, selection))[report]
+    parameters = _parameters(period, selection)
+    ordered = f"SELECT * FROM ({statement}) ORDER BY {REPORTS[report].order}"  # noqa: S608 - texts of ours, values are bound
+    rows = query_frame(reader, ordered, parameters)
+    return Answer(report, period, selection, rows, _not_judged(reader, settings, period, selection))
+
+
+def query_frame(reader: Client, statement: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame:
+    """Run a query; whole numbers, fractions, booleans and times keep their kind, lists are lists of texts.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the store cannot be asked, or refuses.
+    """
+    result = reader.query(statement, parameters=dict(parameters or {}))
+    kinds = [_dtype(one.name) for one in result.column_types]
+    rows = [
+        [_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in result.result_rows
+    ]
+    schema = dict(zip(result.column_names, kinds, strict=True))
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _dtype(name: str) -> pl.DataType:
+    """The frame's type for a type of ClickHouse."""
+    bare = _WRAPPED.sub("", name)
+    if bare.startswith("Array("):
+        return pl.List(pl.String())
+    for start, dtype in _KINDS.items():
+        if bare.startswith(start):
+            return dtype
+    return pl.String()
+
+
+def _value(value: Any, kind: pl.DataType) -> Any:
+    if value is None:
+        return None
+    if kind == pl.List(pl.String()):
+        return [str(one) for one in value]
+    if kind == TIMESTAMP:
+        return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
+    return str(value) if kind == pl.String() else value
+
+
+def like(pattern: str) -> str:
+    r"""A pattern with `*` as ClickHouse's LIKE reads it; `%`, `_` and `\` stand for themselves."""
+    for special in ("\\", "%", "_"):
+        pattern = pattern.replace(special, f"\\{special}")
+    return pattern.replace("*", "%")
+
+
+def _parts(settings: Settings, period: Period, selection: Selection) -> Mapping[str, str]:
+    database = settings.database
+    tests = selection.conditions()
+    all_of = "".join(f" AND {test}" for test in tests.values())
+    windows = (
+        f"(SELECT * FROM {database}.windows_{period.tier} "  # noqa: S608 - names of ours
+        "WHERE window_start >= {since:DateTime('UTC')} AND window_start < {until:DateTime('UTC')})"
+    )
+    events = (
+        f"(SELECT * FROM {database}.events "  # noqa: S608 - as above
+        "WHERE event_time >= {since:DateTime('UTC')} AND event_time < {until:DateTime('UTC')})"
+    )
+    pods = (
+        f"(SELECT * FROM {database}.pods WHERE valid_from < {{until:DateTime('UTC')}} "  # noqa: S608 - as above
+        "AND (valid_to IS NULL OR valid_to > {since:DateTime('UTC')}))"
+    )
+    began = " AND first_seen >= {since:DateTime('UTC')} AND first_seen < {until:DateTime('UTC')}"
+    return {
+        "window": "",
+        "hour": "",
+        "windows": windows,
+        "days": windows,
+        "events": events,
+        "recent": events,
+        "pods": pods,
+        "narrow": all_of,
+        "narrow_events": all_of,
+        "narrow_new": began + _plainly(tests),
+        "narrow_coverage": _plainly({name: test for name, test in tests.items() if name != "host"}),
+    }
+
+
+def _plainly(tests: Mapping[str, str]) -> str:
+    """The same conditions on rows whose source is resolved already."""
+    columns = {
+        "cluster": "source_cluster = {cluster:String}",
+        "namespace": "source_namespace = {namespace:String}",
+        "workload": "source_workload = {workload:String}",
+        "host": "destination_host LIKE {host:String}",
+    }
+    return "".join(f" AND {columns[name]}" for name in tests)
+
+
+def _parameters(period: Period, selection: Selection) -> dict[str, Any]:
+    return {"since": period.since, "until": period.until, **selection.parameters()}
+
+
+def _not_judged(reader: Client, settings: Settings, period: Period, selection: Selection) -> int:
+    parts = _parts(settings, period, selection)
+    rows = reader.query(
+        "SELECT uniqExact(source_cluster, source_namespace, destination_host, destination_port) "  # noqa: S608
+        f"FROM {parts['windows']} AS row WHERE row.service_entry_reason IS NULL{parts['narrow']}",
+        _parameters(period, selection),
+    ).result_rows
+    return int(rows[0][0])
