@@ -100,6 +100,8 @@ class Era:
     windows: Windows
     accounts: dict[Partition, Account] = field(default_factory=dict)
     partials: dict[Partition, Partials] = field(default_factory=dict)
+    replayed: dict[Origin, Place] = field(default_factory=dict)
+    """Replays that the last unit applied."""
     queue: deque[Waiting] = field(default_factory=deque)
     rows: int = 0
     bytes: int = 0
@@ -262,6 +264,8 @@ class Pipeline:
         with self._metrics.stage.labels("read").time():
             replays = unit.replays_in(runs)
             known = await self._store.load_replays({one.origin for _, one in replays.values()})
+            # The unit before this one may still be on its way into the store.
+            known = {**known, **era.replayed}
             prepared = await asyncio.to_thread(
                 unit.prepare, runs, self._rules, era.rules_version, replays, known
             )
@@ -273,9 +277,11 @@ class Pipeline:
             if missing.height:
                 era.windows.load(missing, await self._store.load_windows(missing))
         with self._metrics.stage.labels("apply").time():
-            return await asyncio.to_thread(
+            output = await asyncio.to_thread(
                 unit.apply, prepared, era.windows, era.rules_version, publish=self._publish
             )
+        era.replayed = {Origin(*row[:4]): Place(*row[4:]) for row in output.replays.iter_rows()}
+        return output
 
     def _watch(self, prepared: Prepared) -> None:
         """Stop before a unit is stored that has too many dead letters."""
