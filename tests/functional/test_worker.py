@@ -267,3 +267,15 @@ def test_too_many_dead_letters_stop_the_worker_with_nothing_of_them_stored(deplo
     assert "EGRESSLENS_MAX_REJECTED_SHARE" in worker.log.read_text()
     assert one.value("SELECT count() FROM {db}.progress") == 0
     assert one.value("SELECT count() FROM {db}.dead_letters") == 0
+
+
+def test_records_and_dead_letters_of_any_size_do_not_stop_the_stream(deployment):
+    one = deployment(TOPIC_PARTITIONS="1")
+    one.produce([istio_json(0, user_agent="\x01" * 150_000), b"x" * 1_040_000, istio_json(2)])
+    one.start_worker()
+    one.wait_for_messages(3)
+    found = one.query("SELECT length(user_agent), damage FROM {db}.events ORDER BY offset")
+    assert found == [(16_384, "long_field"), (10, None)]
+    (letter,) = one.consume(one.settings.dead_letter_topic, 1)
+    assert len(letter.value) == 900_000
+    assert dict(letter.headers)["raw_size"] == b"1040000"

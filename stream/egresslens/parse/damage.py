@@ -31,3 +31,5 @@ class Damage(str, Enum):
     """Quotes inside values broke the JSON; the values were found by their keys."""
     REPEATED_KEYS = "repeated_keys"
     """A key stands in the object twice with different values; one that cannot be told is null."""
+    LONG_FIELD = "long_field"
+    """A value is longer than any header Envoy takes; its beginning is kept."""

@@ -13,11 +13,15 @@ from typing import Final
 import polars as pl
 
 from egresslens.outcome import Reject
+from egresslens.parse.damage import Damage
 from egresslens.parse.stage import RECORDS, Stage, rejected
 from egresslens.record import PARSED, TIMESTAMP
 from egresslens.rules import Rules
 
 # Layouts deliver these as text, under these names; `duration` becomes `duration_ms`.
+# Envoy bounds all headers of a request together at 60 KiB unless told otherwise.
+MAX_FIELD_BYTES: Final = 16_384
+
 NUMBERS: Final[dict[str, str]] = {
     "response_code": "response_code",
     "bytes_sent": "bytes_sent",
@@ -65,7 +69,7 @@ def typed(rows: pl.DataFrame, rules: Rules) -> Stage:
     if rows.is_empty():
         return Stage()
     held = [name for name in TEXT_FIELDS if name in rows.columns]
-    rows = rows.with_columns(present(name) for name in held)
+    rows = _bounded(rows.with_columns(present(name) for name in held), held)
     numbers = [name for name in NUMBERS if name in held]
     rows = rows.with_columns(
         *(_number(name).alias(f"{name}:value") for name in numbers),
@@ -80,6 +84,23 @@ def typed(rows: pl.DataFrame, rules: Rules) -> Stage:
         stage = rejected(wrong, Reject.BAD_VALUE, first)
         rows = rows.filter(~pl.any_horizontal(bad))
     return stage + Stage(records=[rows.select(_columns(rows, held, rules))])
+
+
+def _bounded(rows: pl.DataFrame, held: list[str]) -> pl.DataFrame:
+    """Cut values that no honest header has: what is stored and published of a record stays bounded."""
+    sizes = rows.select(pl.col(name).str.len_bytes().max() for name in held).row(0)
+    long = [name for name, size in zip(held, sizes, strict=True) if (size or 0) > MAX_FIELD_BYTES]
+    if not long:
+        return rows
+    cut = pl.any_horizontal(pl.col(name).str.len_bytes() > MAX_FIELD_BYTES for name in long).fill_null(
+        value=False
+    )
+    marked = pl.concat_str("damage", pl.lit(Damage.LONG_FIELD.value), separator=",", ignore_nulls=True)
+    # Characters of several bytes may take up to four times the bound.
+    return rows.with_columns(
+        pl.when(cut).then(marked).otherwise("damage").alias("damage"),
+        *(pl.col(name).str.head(MAX_FIELD_BYTES) for name in long),
+    )
 
 
 def _columns(rows: pl.DataFrame, held: list[str], rules: Rules) -> list[pl.Expr]:

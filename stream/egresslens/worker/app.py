@@ -22,6 +22,7 @@ from egresslens.clickhouse.retry import Failure, Recovery, Retry, log_outages
 from egresslens.clickhouse.rollup import roll_up
 from egresslens.kafka import client
 from egresslens.kafka.publish import Publisher
+from egresslens.kafka.quiet import quiet_repeats
 from egresslens.kafka.topics import stream_epochs
 from egresslens.kafka.transport import Batch, BatchApp, Hooks, ack, batch_topic
 from egresslens.kafka.transport import create_app as create_batch_app
@@ -150,6 +151,7 @@ class Worker:
 
     async def serve(self) -> None:
         """Serve health and metrics."""
+        quiet_repeats()
         self._server = Server(self.settings.web_host, self.settings.web_port, self.condition, self.metrics)
         log.info("health and metrics on %s (/healthz /readyz /metrics)", await self._server.start())
 

@@ -25,6 +25,11 @@ from egresslens.worker.unit import Output
 
 T = TypeVar("T")
 
+# Kafka's default limit of a record is 1,048,588 bytes. A message that could not be read may be of any length;
+# the dead-letter topic has this much of it, and a header says how long it was.
+_LETTER_BYTES = 900_000
+# A record's fields are bounded, so only one that is nearly all escapes comes here; it is in ClickHouse.
+_RECORD_BYTES = 1_000_000
 _FIRST_WAIT_S = 0.2
 _LONGEST_WAIT_S = 30.0
 
@@ -103,6 +108,7 @@ def _enriched(output: Output, partitions: int) -> dict[int, list[Record]]:
                 "value": output.enriched_json.cast(pl.Binary),
             }
         )
+        .filter(pl.col("value").bin.size() <= _RECORD_BYTES)
         .partition_by("to", as_dict=True)
         .items()
     ):
@@ -129,6 +135,8 @@ def _dead_letters(rows: pl.DataFrame, partitions: int) -> dict[int, list[Record]
     names = ("reason", "field", "topic", "partition", "offset", "seq", "stream_epoch", "rules_version")
     for row in rows.iter_rows(named=True):
         headers = [(name, str(row[name]).encode()) for name in names if row[name] is not None]
+        if row["raw_size"] > _LETTER_BYTES:
+            headers.append(("raw_size", str(row["raw_size"]).encode()))
         key = f"{row['topic']}/{row['partition']}".encode()
-        found[row["partition"] % partitions].append((key, row["raw"], headers))
+        found[row["partition"] % partitions].append((key, row["raw"][:_LETTER_BYTES], headers))
     return found
