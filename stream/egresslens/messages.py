@@ -140,7 +140,36 @@ class WindowRow(_Message):
     )
 
 
-TOPICS: Final[dict[str, type[BaseModel]]] = {"egress.enriched": EnrichedRecord, "egress.windows": WindowRow}
+class AlertMessage(_Message):
+    """One change of an incident's state (topic `egress.alerts`; the webhook gets the same)."""
+
+    id: str = Field(
+        description="Of the incident: the same for firing and resolved, however often it is sent."
+    )
+    rule: str = Field(description="The rule that found it.")
+    kind: Literal["blackhole", "new_destination", "residency", "mismatch", "volume", "storm", "test"] = Field(
+        description="What kind of rule that is."
+    )
+    severity: Literal["info", "warning", "critical"] = Field(description="How bad it is, as the rule says.")
+    state: Literal["firing", "resolved"] = Field(description="Whether it goes on or is over.")
+    summary: str = Field(description="One sentence for people; names in it are printable.")
+    source_cluster: str | None = Field(None, description="Kubernetes cluster of the caller.")
+    source_namespace: str | None = Field(None, description="Namespace of the caller.")
+    source_workload: str | None = Field(None, description="Workload of the caller.")
+    source_ip: str | None = Field(None, description="Address of the caller, where no workload is known.")
+    destination_host: str | None = Field(None, description="Host or address the traffic was meant for.")
+    destination_port: int | None = Field(None, description="Port the traffic was meant for.")
+    first_seen: Time = Field(description="Time of the first event.")
+    last_seen: Time = Field(description="Time of the last event so far.")
+    count: int = Field(description="Events so far: attempts, requests, mismatches, or bytes for a volume.")
+    details: dict[str, str] = Field(description="What else is known, by name.")
+
+
+TOPICS: Final[dict[str, type[BaseModel]]] = {
+    "egress.alerts": AlertMessage,
+    "egress.enriched": EnrichedRecord,
+    "egress.windows": WindowRow,
+}
 
 
 def json_schema(model: type[BaseModel]) -> bytes:

@@ -95,6 +95,17 @@ class Settings(Rules):
         None, description="Geographic database in MaxMind's format (.mmdb), for regions no table knows."
     )
 
+    # Alerts
+    alerts_topic: str = Field("egress.alerts", description="Alerts, JSON: one message per change of state.")
+    alert_rules: Path | None = Field(None, description="Alert rules, YAML; default the built-in ones.")
+    alertmanager_url: str | None = Field(None, description="Alertmanager, such as http://alertmanager:9093.")
+    alert_webhook_url: SecretStr | None = Field(
+        None, description="Webhook that gets each alert as JSON; a secret, since it often holds a token."
+    )
+    alert_webhook_token: SecretStr | None = Field(
+        None, description="Sent to the webhook as `Authorization: Bearer`."
+    )
+
     # Worker
     flush_rows: int = Field(50_000, gt=0, description="Messages per flush at most.")
     flush_interval_s: float = Field(1.0, gt=0, description="Seconds between flushes at most.")

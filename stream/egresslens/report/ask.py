@@ -12,7 +12,10 @@ import polars as pl
 from clickhouse_connect.driver.client import Client
 
 from egresslens.clickhouse.schema import report_statements
+from egresslens.judge.residency import residency
 from egresslens.record import TIMESTAMP
+from egresslens.registry import store
+from egresslens.registry.value import Registries
 from egresslens.report.period import Period
 from egresslens.settings import Settings
 
@@ -40,6 +43,11 @@ REPORTS: Final[dict[str, Report]] = {
         "The outbound policy that namespaces are seen to run", "source_cluster, source_namespace"
     ),
     "coverage": Report("What the evidence cannot see", f"notEmpty(findings) DESC, records, {_SOURCE}"),
+}
+_RESIDENCY: Final = {
+    "residency_policy": pl.String(),
+    "residency": pl.String(),
+    "residency_reason": pl.String(),
 }
 _WRAPPED: Final = re.compile(r"(?:LowCardinality\(|Nullable\()+")
 _KINDS: Final[dict[str, pl.DataType]] = {
@@ -101,7 +109,24 @@ def ask(reader: Client, settings: Settings, report: str, period: Period, selecti
     parameters = _parameters(period, selection)
     ordered = f"SELECT * FROM ({statement}) ORDER BY {REPORTS[report].order}"  # noqa: S608 - texts of ours, values are bound
     rows = query_frame(reader, ordered, parameters)
+    if report == "regions":
+        rows = with_residency(rows, store.read(reader, settings))
     return Answer(report, period, selection, rows, _not_judged(reader, settings, period, selection))
+
+
+def with_residency(rows: pl.DataFrame, registries: Registries) -> pl.DataFrame:
+    """Add what the residency policies say of each row (judge.residency); null where no policy speaks."""
+    found = [
+        residency(
+            registries.of(row["source_cluster"]),
+            row["source_cluster"],
+            row["source_namespace"],
+            row["destination_host"],
+            row["destination_region"],
+        )
+        for row in rows.iter_rows(named=True)
+    ]
+    return rows.hstack(pl.DataFrame(found, schema=_RESIDENCY, orient="row"))
 
 
 def query_frame(reader: Client, statement: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame:
@@ -111,7 +136,7 @@ def query_frame(reader: Client, statement: str, parameters: Mapping[str, Any] | 
         clickhouse_connect.driver.exceptions.Error: the store cannot be asked, or refuses.
     """
     result = reader.query(statement, parameters=dict(parameters or {}))
-    kinds = [_dtype(one.name) for one in result.column_types]
+    kinds = [dtype_of(one.name) for one in result.column_types]
     rows = [
         [_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in result.result_rows
     ]
@@ -119,7 +144,7 @@ def query_frame(reader: Client, statement: str, parameters: Mapping[str, Any] | 
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def _dtype(name: str) -> pl.DataType:
+def dtype_of(name: str) -> pl.DataType:
     """The frame's type for a type of ClickHouse."""
     bare = _WRAPPED.sub("", name)
     if bare.startswith("Array("):
