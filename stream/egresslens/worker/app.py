@@ -40,6 +40,11 @@ log: Final = logging.getLogger("egresslens.worker")
 # Within 10 seconds a stopping worker has flushed and committed, or leaves its batches to the next one.
 _STOP_TIMEOUT_S: Final = 6.0
 _EPOCHS_WAIT_S: Final = 2.0
+_CHECK_TOPICS_S: Final = 30.0
+
+
+class TopicChangedError(RuntimeError):
+    """A topic was made again or lost its end while it was read; a new start reads it under its own epoch."""
 
 
 class Worker:
@@ -52,7 +57,9 @@ class Worker:
         self.app = create_batch_app(
             settings.kafka_group,
             client.brokers(settings),
-            hooks=Hooks(on_assigned=self._assigned, on_gap=self._gap, on_draining=self._draining),
+            hooks=Hooks(
+                on_assigned=self._assigned, on_gap=self._gap, on_draining=self._draining, epochs=self._epochs
+            ),
             credentials=client.faust_credentials(settings),
             group_instance_id=settings.kafka_group_instance_id,
             session_timeout=settings.kafka_session_timeout_s,
@@ -78,6 +85,9 @@ class Worker:
         self._started().assign(generation, partitions)
 
     def _gap(self, topic: str, partition: int, position: int, beginning: int) -> None:
+        if self._started().counted_from(topic, partition, beginning):
+            # The next start reads the new topic from its beginning, under its own epoch.
+            raise TopicChangedError(f"{topic}/{partition} was made again or cut: offset {position} is gone")
         lost = max(0, beginning - position)
         self.metrics.gap_offsets.labels(topic).inc(lost)
         log.error(
@@ -182,6 +192,20 @@ class Worker:
         for tier, windows in done.items():
             self.metrics.rolled.labels(tier).inc(windows)
 
+    async def check_topics(self) -> None:
+        """End the process if a topic was deleted and made again: its offsets mean other records now."""
+        known = self.pipeline.epochs if self.pipeline else {}
+        try:
+            found = await asyncio.to_thread(stream_epochs, self.settings, known)
+        except Exception as error:  # noqa: BLE001 - kafka-python raises many kinds; all mean: not now
+            log.debug("cannot look up topic ids: %r", error)
+            return
+        changed = [topic for topic, epoch in found.items() if known.get(topic, epoch) != epoch]
+        if changed:
+            await self.app.crash(
+                TopicChangedError(f"made again: {', '.join(sorted(changed))}; starting anew")
+            )
+
     async def close(self) -> None:
         """Stop what the app itself does not know of."""
         if self.pipeline:
@@ -214,6 +238,12 @@ def _surroundings(worker: Worker) -> type[Service]:
             while not self.should_stop:
                 await self.sleep(worker.settings.roll_up_interval_s)
                 await worker.roll_up()
+
+        @Service.task  # type: ignore[untyped-decorator]  # mode has no types
+        async def _check_topics(self) -> None:
+            while not self.should_stop:
+                await self.sleep(_CHECK_TOPICS_S)
+                await worker.check_topics()
 
         async def on_stop(self) -> None:
             await worker.close()

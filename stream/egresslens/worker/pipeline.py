@@ -148,6 +148,17 @@ class Pipeline:
         """What has ended the pipeline, if anything has."""
         return self.failed.exception() if self.failed.done() else None
 
+    @property
+    def epochs(self) -> Mapping[str, str]:
+        """The epoch of each topic that is read."""
+        accounts = self._era.accounts if self._era else {}
+        return {partition.topic: account.stream_epoch for partition, account in accounts.items()}
+
+    def counted_from(self, topic: str, partition: int, offset: int) -> bool:
+        """Whether messages at or behind this offset are counted already, under the topic's current epoch."""
+        account = self._era.accounts.get(Partition(topic, partition)) if self._era else None
+        return account is not None and account.last_offset >= offset
+
     def assign(self, generation: int, partitions: frozenset[Partition]) -> None:
         """Begin an era: discard all state and everything that waits."""
         self.stop()

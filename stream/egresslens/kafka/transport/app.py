@@ -56,6 +56,7 @@ def create_app(
     commit_timeout: float = 5.0,
     stop_timeout: float = 5.0,
     max_poll_interval: float = _NEVER_S,
+    metadata_age: float = 15.0,
     max_records: int = 50_000,
     max_fetch_bytes: int = 1_048_576,
     buffered_batches: int = 4,
@@ -75,6 +76,7 @@ def create_app(
         commit_timeout: time limit of one topic's commit.
         stop_timeout: how long a stopping worker waits for its agents' acks.
         max_poll_interval: of no effect on group membership here (see the driver); the setting's own bound.
+        metadata_age: how often topics and partitions are looked up.
         max_records: records of one partition in a batch, about: a Kafka batch is never cut.
         max_fetch_bytes: compressed bytes of one partition in a fetch, about.
         buffered_batches: batches that wait for an agent; when it is full, nothing is fetched.
@@ -104,6 +106,8 @@ def create_app(
         broker_max_poll_interval=max_poll_interval,
         consumer_group_instance_id=group_instance_id,
         consumer_max_fetch_size=max_fetch_bytes,
+        # A topic that was made again, or has more partitions, is noticed within this time.
+        consumer_metadata_max_age_ms=int(metadata_age * 1000),
         producer_acks=-1,
         processing_guarantee="at_least_once",
         # An exception ends the process: a restarted agent would go on behind the records it lost.

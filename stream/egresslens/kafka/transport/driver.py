@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import aiokafka
@@ -35,9 +36,14 @@ def _ignore(*_: Any) -> None:
     """Do nothing."""
 
 
+async def _no_epochs(_: frozenset[str]) -> Mapping[str, str]:
+    """Tell topics apart by their names alone."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Hooks:
-    """What the application wants to be told. All are called on the event loop and must return at once.
+    """What the application wants to be told. All are called on the event loop; only `epochs` may take time.
 
     An exception in one of them ends the process.
     """
@@ -51,6 +57,9 @@ class Hooks:
     topic lost its end or was made again."""
     on_draining: Callable[[], None] = _ignore
     """No further batch comes until all that were handed out are acked or a deadline has passed: flush now."""
+    epochs: Callable[[frozenset[str]], Awaitable[Mapping[str, str]]] = _no_epochs
+    """(topics): a text for each topic that is another one once the topic was made again. It is committed with
+    each offset, so that an offset of an earlier topic of the same name is not taken for one of this."""
 
 
 class Progress(NamedTuple):
@@ -84,6 +93,7 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The aiokafka consumer in its thread. Methods without underscore are called from Faust's event loop."""
 
     _always_polling: AbstractContextManager[None]
+    epochs: Mapping[str, str] = MappingProxyType({})
 
     async def on_start(self) -> None:
         """Connect; the group is joined when topics are subscribed to."""
@@ -179,7 +189,7 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         not wait for that.
         """
         consumer = self._ensure_consumer()
-        wanted = {TopicPartition(*tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        wanted = {TopicPartition(*tp): self._committed(tp, offset) for tp, offset in offsets.items()}
         try:
             await asyncio.wait_for(consumer.commit(wanted), self._commit_timeout())
         except asyncio.TimeoutError:
@@ -190,12 +200,19 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
             return False
         return True
 
+    def _committed(self, tp: TP, offset: int) -> OffsetAndMetadata:
+        return OffsetAndMetadata(offset, self.epochs.get(tp.topic, ""))
+
     def _commit_timeout(self) -> float:
         options: Options = self.transport.options
         return _LAST_COMMIT_S if self.app.should_stop else options.commit_timeout
 
-    async def seek_to_starts(self) -> dict[TP, int]:
-        """Seek every assigned partition to its committed offset, or to its beginning if it has none."""
+    async def seek_to_starts(self, epochs: Mapping[str, str]) -> dict[TP, int]:
+        """Seek every assigned partition to its committed offset, or to its beginning if it has none.
+
+        `epochs` are the topics' own from now on.
+        """
+        self.epochs = epochs
         starts: dict[TP, int] = await self.call_thread(self._seek_to_starts)
         return starts
 
@@ -209,8 +226,15 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer, assigned = self._ensure_consumer(), list(partitions)
         found = await consumer._coordinator.fetch_committed_offsets(assigned)  # noqa: SLF001 - in one request
         starts = {tp: one.offset for tp, one in found.items() if one.offset >= 0}
+        for tp in [tp for tp in starts if self._is_of_another_topic(tp, found[tp])]:
+            self.log.warning("%s/%d was made again: reading it from its beginning", tp.topic, tp.partition)
+            del starts[tp]
         fresh = [tp for tp in assigned if tp not in starts]
         return starts | (await consumer.beginning_offsets(fresh) if fresh else {})
+
+    def _is_of_another_topic(self, tp: TopicPartition, committed: OffsetAndMetadata) -> bool:
+        epoch = self.epochs.get(tp.topic)
+        return bool(epoch and committed.metadata and committed.metadata != epoch)
 
     async def seek_to_first(self, tp: TP) -> int:
         """Seek a partition to the first offset that the broker has, and tell it."""
@@ -400,10 +424,12 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
         Waits for the broker as long as it takes.
         """
+        topics = frozenset(tp.topic for tp in self.assignment())
+        looked_up = await self.wait(self._options.hooks.epochs(topics))
         wait = _RETRY_S
         while not self.should_stop:
             try:
-                starts = await self._thread.seek_to_starts()
+                starts = await self._thread.seek_to_starts(looked_up.result)
                 break
             except IllegalStateError:
                 raise  # the assignment has changed meanwhile: Faust begins anew
