@@ -61,3 +61,7 @@ test: venv ## All tests, with the real Kafka, ClickHouse engine and Envoy (under
 .PHONY: demo
 demo: venv ## The main job on real traffic; ONCE=1 exits after the answers
 	$(BIN)/egresslens demo $(if $(ONCE),--once)
+
+.PHONY: bench
+bench: venv ## Egresslens beside stock Faust and others on one topic; QUICK=1 takes under 5 minutes
+	$(BIN)/python bench/run.py $(if $(QUICK),--quick)
