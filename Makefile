@@ -39,9 +39,7 @@ schemas: venv ## Write schemas/topics/ anew from the models
 
 .PHONY: lock
 lock: venv ## Renew the locked versions in requirements/dev.txt
-	sed '/^-e/d' requirements/dev.in > build-dev.in
-	uv pip compile --universal --python-version 3.10 --no-annotate --no-header --extra embedded --extra demo pyproject.toml build-dev.in -o requirements/dev.txt
-	rm build-dev.in
+	$(BIN)/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --extra embedded --extra demo pyproject.toml requirements/dev.in -o requirements/dev.txt
 
 .PHONY: lint
 lint: venv ## ruff and mypy --strict
@@ -56,7 +54,7 @@ format: venv ## Put the code into its one layout
 
 .PHONY: test
 test: venv ## All tests, with the real Kafka, ClickHouse engine and Envoy (under 15 minutes)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo
 demo: venv ## The main job on real traffic; ONCE=1 exits after the answers
