@@ -15,6 +15,7 @@ from egresslens.settings import SettingsError
 # `command` (a click command).
 COMMANDS: Final[dict[str, str]] = {
     "advise": "Print the ServiceEntries and Sidecars that would allow what was seen.",
+    "alerts": "Watch for incidents, tell who should know, list and try them.",
     "analyze": "Answer from log files, without any server.",
     "config": "Print the effective settings, secrets masked.",
     "demo": "Run real traffic through the whole pipeline and print the answers.",

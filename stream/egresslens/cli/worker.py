@@ -41,7 +41,7 @@ def command(file: Path | None, create: bool) -> None:
     worker = Worker(settings)
     code = 0
     try:
-        _log(settings.log_level.upper())
+        log_to_stderr(settings.log_level.upper())
         engine = worker.app.Worker(loop=loop, override_logging=False, quiet=True)
         engine.spinner = None
         engine.execute_from_commandline()
@@ -57,7 +57,7 @@ def command(file: Path | None, create: bool) -> None:
     sys.exit(code)
 
 
-def _log(level: str) -> None:
+def log_to_stderr(level: str) -> None:
     """One line per event that an operator acts on; the engine's own chatter only when it warns."""
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     for name in ("aiokafka", "kafka", "faust", "mode", "asyncio", "clickhouse_connect"):
