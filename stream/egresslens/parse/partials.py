@@ -42,6 +42,8 @@ class Unfinished(NamedTuple):
 
     offset: int
     value: bytes
+    timestamp: int
+    """Of its Kafka record, as given to `join`."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,11 @@ class _Piece(NamedTuple):
 class _Part(NamedTuple):
     offset: int
     value: bytes
+    timestamp: int
     text: str
+
+    def unfinished(self) -> Unfinished:
+        return Unfinished(self.offset, self.value, self.timestamp)
 
 
 class Partials:
@@ -107,8 +113,19 @@ class Partials:
         """The smallest offset that is still needed; None if no line is open."""
         return min((parts[0].offset for parts in self._open.values()), default=None)
 
-    def join(self, offsets: Sequence[int], values: Sequence[bytes | None]) -> Joined:
-        """Take the next messages of the partition, in offset order, and put lines together."""
+    def join(
+        self,
+        offsets: Sequence[int],
+        values: Sequence[bytes | None],
+        timestamps: Sequence[int] | None = None,
+    ) -> Joined:
+        """Take the next messages of the partition, in offset order, and put lines together.
+
+        Args:
+            offsets: ascending, beyond those of the call before.
+            values: the messages.
+            timestamps: of their Kafka records (ms); they come back with what is unfinished, -1 if not given.
+        """
         suspects = _suspects(values)
         if not self._open and not suspects:
             return Joined(values)
@@ -123,7 +140,8 @@ class Partials:
                 continue
             if piece.partial:
                 partial.append(index)
-                unfinished += self._add(_Part(offset, value, piece.text), piece)
+                timestamp = -1 if timestamps is None else int(timestamps[index])
+                unfinished += self._add(_Part(offset, value, timestamp, piece.text), piece)
             elif piece.stream in self._open and piece.needle in value:
                 if not _begins(piece.text):
                     joined[index] = piece.whole(self._complete(piece))
@@ -179,7 +197,7 @@ class Partials:
     def _give_up(self, stream: Stream) -> list[Unfinished]:
         parts = self._open[stream]
         self._forget(stream)
-        return [Unfinished(part.offset, part.value) for part in parts]
+        return [part.unfinished() for part in parts]
 
     def _oldest(self) -> Stream:
         return min(self._open, key=lambda stream: self._open[stream][0].offset)
@@ -190,7 +208,7 @@ class Partials:
         self._bytes[stream] -= len(part.value)
         if not self._open[stream]:
             self._forget(stream)
-        return Unfinished(part.offset, part.value)
+        return part.unfinished()
 
     def _forget(self, stream: Stream) -> None:
         del self._open[stream], self._needles[stream], self._bytes[stream]

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from egresslens.encode import json_rows
+from egresslens.encode import json_objects
 from egresslens.enrich import ORIGIN, Enriched, enrich, origin
 from egresslens.kafka.transport import Batch
 from egresslens.outcome import Filtered, Reject
@@ -133,10 +133,10 @@ def prepare(
     parts: list[int] = []
     letters = []
     for one in runs:
-        offsets, skip = one.batch.offsets.tolist(), one.skip
+        offsets, timestamps, skip = one.batch.offsets.tolist(), one.batch.timestamps.tolist(), one.skip
         if skip:
-            one.partials.join(offsets[:skip], one.batch.values[:skip])
-        joined = one.partials.join(offsets[skip:], one.batch.values[skip:])
+            one.partials.join(offsets[:skip], one.batch.values[:skip], timestamps[:skip])
+        joined = one.partials.join(offsets[skip:], one.batch.values[skip:], timestamps[skip:])
         parts += [len(values) + index for index in joined.partial]
         values += _blanked(joined.values, joined.partial)
         letters.append(joined.unfinished)
@@ -191,8 +191,8 @@ def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: 
         progress=accounts.frame(list(touched.values()), rules_version),
         dead_letters=prepared.dead_letters,
         replays=prepared.replays,
-        enriched_json=json_rows(enriched.records.drop("message")) if publish else pl.Series(dtype=pl.String),
-        windows_json=json_rows(changed) if publish else pl.Series(dtype=pl.String),
+        enriched_json=json_objects(enriched.records.drop("message")) if publish else pl.Series(dtype=pl.String),
+        windows_json=json_objects(changed) if publish else pl.Series(dtype=pl.String),
         enriched=enriched,
         needed={
             (one.batch.topic, one.batch.partition): oldest
@@ -257,7 +257,11 @@ def leave_out(enriched: Enriched, messages: Sequence[int], reason: Filtered) -> 
 
 
 def given_up(one: Run, parts: Sequence[Unfinished], rules: Rules, rules_version: int) -> pl.DataFrame:
-    """One row (DEAD_LETTER) for each part of a split line whose end never came; its time is not kept."""
+    """One row (DEAD_LETTER) for each part of a split line whose end never came.
+
+    It has the time of its own message, not of one that is read when it is given up: where the batches end
+    differs from one delivery to the next, and the time is part of a dead letter's identity.
+    """
     if not parts:
         return pl.DataFrame(schema=DEAD_LETTER)
     account = one.account
@@ -266,7 +270,7 @@ def given_up(one: Run, parts: Sequence[Unfinished], rules: Rules, rules_version:
         account.topic,
         account.partition,
         [part.offset for part in parts],
-        [int(one.batch.timestamps[-1])] * len(parts),
+        [part.timestamp for part in parts],
     )
     rejects = pl.DataFrame(
         {"message": range(len(parts)), "seq": 0, "reason": Reject.UNFINISHED_PARTIAL.value, "field": None},
