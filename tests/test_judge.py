@@ -197,7 +197,7 @@ def test_the_smallest_range_that_holds_an_address_is_its_region():
     assert judged(AWS, ips=["3.249.1.1"]).region == (
         "eu-west-1",
         "high",
-        "3.248.0.0/13 is eu-west-1 in the ranges of aws",
+        "address in the ranges of aws",
     )
     assert judged(AWS, ips=["3.250.1.1"]).region.value == "eu-west-9"
 

@@ -77,10 +77,12 @@ ORDER BY (destination_host, destination_port, source_namespace, source_cluster);
 CREATE TABLE IF NOT EXISTS ${database}.raw_judgements${on_cluster} AS ${database}.raw_judgements_local
 ENGINE = Distributed('${cluster}', '${database}', raw_judgements_local, cityHash64(destination_host));
 
--- What an address says (judge.AddressVerdicts): scope, region by tables, region by the geographic database.
+-- What the addresses say that a host was seen at (judge.AddressVerdicts): scope, region by tables, region by the
+-- geographic database.
 CREATE TABLE IF NOT EXISTS ${database}.raw_judged_addresses${local}${on_cluster}
 (
     source_cluster LowCardinality(String),
+    destination_host String,
     address String,
     scope LowCardinality(Nullable(String)),
     scope_confidence LowCardinality(Nullable(String)),
@@ -94,11 +96,44 @@ CREATE TABLE IF NOT EXISTS ${database}.raw_judged_addresses${local}${on_cluster}
     judged_at DateTime64(3, 'UTC')
 )
 ENGINE = ${replicated}ReplacingMergeTree(judged_at)
-ORDER BY (address, source_cluster);
+ORDER BY (destination_host, source_cluster, address);
 
 -- cluster only
 CREATE TABLE IF NOT EXISTS ${database}.raw_judged_addresses${on_cluster} AS ${database}.raw_judged_addresses_local
-ENGINE = Distributed('${cluster}', '${database}', raw_judged_addresses_local, cityHash64(address));
+ENGINE = Distributed('${cluster}', '${database}', raw_judged_addresses_local, cityHash64(destination_host));
+
+-- The same by host, for the views. Where all addresses of the host say the same, it is what they say, and the
+-- arrays are empty; where they differ, each address has its element in all of them. Absent is ''.
+CREATE TABLE IF NOT EXISTS ${database}.raw_judged_hosts${local}${on_cluster}
+(
+    source_cluster LowCardinality(String),
+    destination_host String,
+    is_address Bool,
+    scope LowCardinality(String),
+    scope_reason LowCardinality(String),
+    region LowCardinality(String),
+    region_confidence LowCardinality(String),
+    region_reason LowCardinality(String),
+    geo LowCardinality(String),
+    geo_confidence LowCardinality(String),
+    geo_reason LowCardinality(String),
+    addresses Array(String),
+    scopes Array(String),
+    scope_reasons Array(String),
+    regions Array(String),
+    region_confidences Array(String),
+    region_reasons Array(String),
+    geos Array(String),
+    geo_confidences Array(String),
+    geo_reasons Array(String),
+    judged_at DateTime64(3, 'UTC')
+)
+ENGINE = ${replicated}ReplacingMergeTree(judged_at)
+ORDER BY (destination_host, source_cluster);
+
+-- cluster only
+CREATE TABLE IF NOT EXISTS ${database}.raw_judged_hosts${on_cluster} AS ${database}.raw_judged_hosts_local
+ENGINE = Distributed('${cluster}', '${database}', raw_judged_hosts_local, cityHash64(destination_host));
 
 -- Where a workload is at home; no regions is unknown.
 CREATE TABLE IF NOT EXISTS ${database}.raw_homes${local}${on_cluster}

@@ -29,7 +29,7 @@ FROM ${database}.raw_homes FINAL;
 
 CREATE OR REPLACE VIEW ${database}.events${on_cluster} AS
 WITH ${judged_with}
-SELECT row.* EXCEPT (seen_at, ips, registered), ${judged_columns}
+SELECT ${judged_columns}
 FROM
 (
     SELECT
@@ -41,7 +41,7 @@ ${judged_joins};
 
 CREATE OR REPLACE VIEW ${database}.windows_1m${on_cluster} AS
 WITH ${judged_with}
-SELECT row.* EXCEPT (seen_at, ips, registered), ${judged_columns}
+SELECT ${judged_columns}
 FROM
 (
     SELECT
@@ -53,7 +53,7 @@ ${judged_joins};
 
 CREATE OR REPLACE VIEW ${database}.windows_1h${on_cluster} AS
 WITH ${judged_with}
-SELECT row.* EXCEPT (seen_at, ips, registered), ${judged_columns}
+SELECT ${judged_columns}
 FROM
 (
     SELECT
@@ -65,7 +65,7 @@ ${judged_joins};
 
 CREATE OR REPLACE VIEW ${database}.windows_1d${on_cluster} AS
 WITH ${judged_with}
-SELECT row.* EXCEPT (seen_at, ips, registered), ${judged_columns}
+SELECT ${judged_columns}
 FROM
 (
     SELECT
@@ -78,10 +78,11 @@ ${judged_joins};
 -- Neither addresses nor the names' sources are kept per month: a name that the mesh may have given counts.
 CREATE OR REPLACE VIEW ${database}.destinations${on_cluster} AS
 WITH ${judged_with}
-SELECT row.* EXCEPT (seen_at, ips, registered), ${judged_columns}
+SELECT ${judged_columns}
 FROM
 (
-    SELECT *, last_seen AS seen_at, CAST([], 'Array(String)') AS ips, has(labels, 'outbound') AS registered
+    SELECT
+        *, last_seen AS seen_at, CAST([], 'Array(String)') AS ips, has(labels, 'outbound') AS registered
     FROM ${database}.raw_view_destinations
 ) AS row
 ${judged_joins};

@@ -2,82 +2,75 @@
 -- has seen_at (when its source had its address), ips and registered (the mesh named the host) beside its columns.
 
 -- section: judged_with
-(
-    SELECT
-    (
-        groupArray(concat(source_cluster, ' ', address)),
-        groupArray(ifNull(scope, '')), groupArray(ifNull(scope_confidence, '')), groupArray(ifNull(scope_reason, '')),
-        groupArray(ifNull(region, '')), groupArray(ifNull(region_confidence, '')),
-        groupArray(ifNull(region_reason, '')),
-        groupArray(ifNull(geo, '')), groupArray(ifNull(geo_confidence, '')), groupArray(ifNull(geo_reason, ''))
-    )
-    FROM ${database}.raw_judged_addresses FINAL
-) AS known,
 (SELECT groupUniqArray(cluster) FROM ${database}.raw_pods) AS pod_clusters,
-arrayFilter(
-    at -> at > 0,
-    arrayMap(
-        ip -> transform(
-            concat(ifNull(row.source_cluster, ''), ' ', ip), known.1, range(1, toUInt64(length(known.1) + 1)), 0
-        ),
-        if(empty(row.ips), [ifNull(row.destination_host, '')], row.ips)
-    )
-) AS places,
-arrayFirst(at -> known.2[at] = 'external', places) AS external_at,
-arrayFirst(at -> known.2[at] = 'mesh', places) AS mesh_at,
-arrayFirst(at -> known.2[at] = 'private', places) AS private_at,
+notEmpty(host_addresses) AS host_differs,
+notEmpty(row.ips) OR host_is_address AS host_counts,
+if(host_differs, arrayMap(ip -> indexOf(host_addresses, ip), row.ips), []) AS places,
+arrayMap(at -> host_scopes[at], places) AS scopes,
+multiIf(
+    has(scopes, 'external'), 'external', has(scopes, 'mesh'), 'mesh', has(scopes, 'private'), 'private',
+    host_differs OR NOT host_counts, '', host_scope
+) AS ip_scope,
+places[indexOf(scopes, ip_scope)] AS scope_at,
+arrayMap(at -> host_regions[at], places) AS regions,
+if(
+    host_differs, arraySort(arrayDistinct(arrayFilter(region -> region != '', regions))),
+    if(host_counts AND host_region != '', [toString(host_region)], [])
+) AS ip_regions,
+places[arrayFirstIndex(region -> region != '', regions)] AS region_at,
+arrayMap(at -> host_geos[at], places) AS geos,
+if(
+    host_differs, arraySort(arrayDistinct(arrayFilter(geo -> geo != '', geos))),
+    if(host_counts AND host_geo != '', [toString(host_geo)], [])
+) AS ip_geos,
+places[arrayFirstIndex(geo -> geo != '', geos)] AS geo_at,
 multiIf(
     judged_declared_scope IS NOT NULL, 1,
     judged_scope = 'mesh' AND row.registered, 2,
-    external_at > 0, 3,
+    ip_scope = 'external', 3,
     judged_scope = 'mesh', 2,
-    mesh_at > 0, 4,
-    private_at > 0, 5,
+    ip_scope != '', 3,
     judged_scope IS NOT NULL, 2,
     0
 ) AS scope_by,
-multiIf(scope_by = 3, external_at, scope_by = 4, mesh_at, private_at) AS scope_at,
-arraySort(arrayDistinct(arrayFilter(region -> region != '', arrayMap(at -> known.5[at], places)))) AS regions,
-arraySort(arrayDistinct(arrayFilter(geo -> geo != '', arrayMap(at -> known.8[at], places)))) AS geos,
-arrayFirst(at -> known.5[at] != '', places) AS region_at,
-arrayFirst(at -> known.8[at] != '', places) AS geo_at,
 multiIf(
     judged_declared_region IS NOT NULL, 1,
-    length(regions) > 1, 2,
-    length(regions) = 1, 3,
+    length(ip_regions) > 1, 2,
+    length(ip_regions) = 1, 3,
     judged_region IS NOT NULL, 4,
-    length(geos) > 1, 5,
-    length(geos) = 1, 6,
+    length(ip_geos) > 1, 5,
+    length(ip_geos) = 1, 6,
     0
 ) AS region_by
 
 -- section: judged_columns
+row.* EXCEPT (seen_at, ips, registered),
 nullIf(if(row.seen_at < pod_to, pod_namespace, ''), '') AS source_ip_namespace,
 nullIf(if(row.seen_at < pod_to, pod_workload, ''), '') AS source_ip_workload,
+multiIf(scope_by = 1, judged_declared_scope, scope_by = 2, judged_scope, scope_by = 3, ip_scope, 'unknown')
+    AS destination_scope,
 multiIf(
-    scope_by = 1, judged_declared_scope, scope_by = 2, judged_scope, scope_by = 3, 'external', scope_by = 4, 'mesh',
-    scope_by = 5, 'private', 'unknown'
-) AS destination_scope,
-multiIf(
-    scope_by = 1, judged_declared_scope_confidence, scope_by = 2, judged_scope_confidence, scope_by = 0, 'low',
-    known.3[scope_at]
+    scope_by = 1, judged_declared_scope_confidence, scope_by = 2, judged_scope_confidence, scope_by = 3, 'high', 'low'
 ) AS destination_scope_confidence,
 multiIf(
-    scope_by = 1, judged_declared_scope_reason, scope_by = 2, judged_scope_reason, scope_by != 0, known.4[scope_at],
-    judged_at = 0, 'not judged yet', 'neither name nor address tells'
+    scope_by = 1, judged_declared_scope_reason, scope_by = 2, judged_scope_reason,
+    scope_by = 3, if(host_differs, host_scope_reasons[scope_at], host_scope_reason), judged_at = 0, 'not judged yet', 'neither name nor address tells'
 ) AS destination_scope_reason,
 multiIf(
-    region_by = 1, judged_declared_region, region_by = 3, regions[1], region_by = 4, judged_region,
-    region_by = 6, geos[1], NULL
+    region_by = 1, judged_declared_region, region_by = 3, ip_regions[1], region_by = 4, judged_region,
+    region_by = 6, ip_geos[1], NULL
 ) AS destination_region,
 multiIf(
-    region_by = 1, judged_declared_region_confidence, region_by = 3, known.6[region_at],
-    region_by = 4, judged_region_confidence, region_by = 6, known.9[geo_at], NULL
+    region_by = 1, judged_declared_region_confidence, region_by = 3, if(host_differs, host_region_confidences[region_at], host_region_confidence),
+    region_by = 4, judged_region_confidence, region_by = 6, if(host_differs, host_geo_confidences[geo_at], host_geo_confidence), NULL
 ) AS destination_region_confidence,
 multiIf(
-    region_by = 2, concat('addresses in ', arrayStringConcat(regions, ', ')), region_by = 3, known.7[region_at],
-    region_by = 4, judged_region_reason, region_by = 5, concat('addresses in ', arrayStringConcat(geos, ', ')),
-    region_by = 6, known.10[geo_at], judged_declared_region_reason
+    region_by = 2, concat('addresses in ', arrayStringConcat(ip_regions, ', ')),
+    region_by = 3, if(host_differs, host_region_reasons[region_at], host_region_reason),
+    region_by = 4, judged_region_reason,
+    region_by = 5, concat('addresses in ', arrayStringConcat(ip_geos, ', ')),
+    region_by = 6, if(host_differs, host_geo_reasons[geo_at], host_geo_reason),
+    judged_declared_region_reason
 ) AS destination_region_reason,
 judged_kind AS destination_kind,
 judged_kind_confidence AS destination_kind_confidence,
@@ -96,6 +89,19 @@ GLOBAL ASOF LEFT JOIN
 ON pod_cluster = if(has(pod_clusters, ifNull(row.source_cluster, '')), ifNull(row.source_cluster, ''), '')
     AND pod_address = if(row.source_workload IS NULL, ifNull(row.source_ip, ''), '')
     AND row.seen_at >= pod_from
+GLOBAL ANY LEFT JOIN
+(
+    SELECT
+        source_cluster AS host_cluster, destination_host AS host_name, is_address AS host_is_address,
+        scope AS host_scope, scope_reason AS host_scope_reason, region AS host_region,
+        region_confidence AS host_region_confidence, region_reason AS host_region_reason, geo AS host_geo,
+        geo_confidence AS host_geo_confidence, geo_reason AS host_geo_reason, addresses AS host_addresses,
+        scopes AS host_scopes, scope_reasons AS host_scope_reasons, regions AS host_regions,
+        region_confidences AS host_region_confidences, region_reasons AS host_region_reasons, geos AS host_geos,
+        geo_confidences AS host_geo_confidences, geo_reasons AS host_geo_reasons
+    FROM ${database}.raw_judged_hosts FINAL
+) AS host
+ON host_cluster = ifNull(row.source_cluster, '') AND host_name = ifNull(row.destination_host, '')
 GLOBAL ANY LEFT JOIN
 (
     SELECT

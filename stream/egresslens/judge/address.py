@@ -91,8 +91,8 @@ class Addresses:
             return Verdict(own[1][1], "high", f"node of {own[1][0]}")
         found = self._ranges.find(ip)
         if found:
-            cidr, (provider, region) = found
-            return Verdict(region, "high", f"{cidr} is {region} in the ranges of {provider}")
+            provider, region = found[1]
+            return Verdict(region, "high", f"address in the ranges of {provider}")
         return NOTHING
 
     def _geography(self, ip: str) -> Verdict:

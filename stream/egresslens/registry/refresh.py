@@ -35,6 +35,7 @@ _NAME: Final = (
 )
 _ADDRESS: Final = (
     "source_cluster",
+    "destination_host",
     "address",
     *(f"{name}{part}" for name in ("scope", "region", "geo") for part in _VERDICT),
     "judged_at",
@@ -52,6 +53,8 @@ _WHO: Final = "ifNull(source_cluster, ''), ifNull(source_namespace, ''), ifNull(
 # How far back a refresh looks for new addresses, and for the regions that envelopes name.
 _ADDRESS_DAYS: Final = 2
 _ENVELOPE_DAYS: Final = 7
+# A host whose addresses differ is joined with so many of them: a row of the views carries them all.
+_HOST_ADDRESSES: Final = 64
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ def refresh(
     homes = _homes(client, settings, registries)
     database = settings.database
     insert(client, f"{database}.raw_judged_addresses", [_ip_row(one, judges, now) for one in ips], _ADDRESS)
+    if ips:
+        client.command(_hosts(database, now))
     insert(client, f"{database}.raw_homes", [(*one, now) for one in homes], _HOME)
     insert(client, f"{database}.raw_judgements", [_name_row(one, judges, now) for one in names], _NAME)
     return Refreshed(len(names), len(ips), len(homes))
@@ -130,23 +135,54 @@ def _names(client: Client, settings: Settings, *, everything: bool) -> list[tupl
     return [(cluster, namespace, host, port) for cluster, _, namespace, host, port in rows]
 
 
-def _ips(client: Client, settings: Settings, *, everything: bool) -> list[tuple[str, str]]:
-    """Cluster and address: those that windows name, and hosts that are addresses."""
+def _ips(client: Client, settings: Settings, *, everything: bool) -> list[tuple[str, str, str]]:
+    """Cluster, host and address that it was seen at; of hosts that are addresses themselves as well."""
     database = settings.database
     recent = "" if everything else f"WHERE window_start >= now() - INTERVAL {_ADDRESS_DAYS} DAY"
-    known = f"SELECT source_cluster, address FROM {database}.raw_judged_addresses"  # noqa: S608 - names of ours
+    key = "source_cluster, destination_host, address"
+    known = f"SELECT {key} FROM {database}.raw_judged_addresses"  # noqa: S608 - names of ours
     rows = client.query(
         f"""
-        SELECT DISTINCT ifNull(seen.source_cluster, '') AS cluster, arrayJoin(seen.ips) AS address
+        SELECT DISTINCT cluster, host, arrayJoin(arrayPushBack(seen.ips, host)) AS address
         FROM
         (
-            SELECT source_cluster, arrayPushBack(destination_ips, ifNull(destination_host, '')) AS ips
+            SELECT
+                ifNull(source_cluster, '') AS cluster, ifNull(destination_host, '') AS host,
+                destination_ips AS ips
             FROM {database}.raw_view_windows_1d {recent}
         ) AS seen
-        {"" if everything else f"WHERE (cluster, address) NOT IN ({known})"}
+        {"" if everything else f"WHERE (cluster, host, address) NOT IN ({known})"}
         """  # noqa: S608 - names of ours
     ).result_rows
-    return [(cluster, address) for cluster, address in rows if parse_ip(address)]
+    return [(cluster, host, address) for cluster, host, address in rows if parse_ip(address)]
+
+
+def _hosts(database: str, now: datetime) -> str:
+    """Statement that puts each host's addresses together: what they say, or what each says if they differ."""
+    parts = ("scope", "scope_reason", *(f"{name}{part}" for name in ("region", "geo") for part in _VERDICT))
+    differ = f"uniqExact({', '.join(parts)}) > 1"
+    several = ("address", *parts)
+    return f"""
+        INSERT INTO {database}.raw_judged_hosts
+            (
+                source_cluster, destination_host, is_address, {", ".join(parts)},
+                addresses, {", ".join(f"{part}s" for part in parts)}, judged_at
+            )
+        SELECT
+            source_cluster, destination_host, max(address = destination_host),
+            {", ".join(f"if({differ}, '', any({part}))" for part in parts)},
+            {", ".join(f"if({differ}, groupArray({_HOST_ADDRESSES})({part}), [])" for part in several)},
+            fromUnixTimestamp64Milli({int(now.timestamp() * 1000)})
+        FROM
+        (
+            SELECT
+                source_cluster, destination_host, address,
+                {", ".join(f"ifNull(row.{part}, '') AS {part}" for part in parts)}
+            FROM {database}.raw_judged_addresses AS row FINAL
+            ORDER BY address
+        )
+        GROUP BY source_cluster, destination_host
+        """  # noqa: S608 - names of ours
 
 
 def _homes(client: Client, settings: Settings, registries: Registries) -> list[tuple[Any, ...]]:
@@ -204,6 +240,7 @@ def _name_row(key: tuple[str, str, str, int], judges: Judges, now: datetime) -> 
     )
 
 
-def _ip_row(key: tuple[str, str], judges: Judges, now: datetime) -> tuple[Any, ...]:
-    found = judges.of(key[0]).address(key[1])
+def _ip_row(key: tuple[str, str, str], judges: Judges, now: datetime) -> tuple[Any, ...]:
+    cluster, _, address = key
+    found = judges.of(cluster).address(address)
     return (*key, *found.scope, *found.region, *found.geo, now)

@@ -38,6 +38,9 @@ class Client(Protocol):
     def query(self, query: str, parameters: dict[str, Any] | None = None, /) -> Any:
         """Run a query; `result_rows` are its rows."""
 
+    def command(self, cmd: str, /) -> Any:
+        """Run a statement."""
+
     def insert(self, table: str, data: Sequence[Sequence[Any]], column_names: Sequence[str], /) -> Any:
         """Insert rows."""
 
