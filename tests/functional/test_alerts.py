@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -233,14 +234,10 @@ def test_who_was_not_told_before_a_crash_is_told_after_it(deployment, start, hoo
 def test_a_new_destination_of_a_known_workload_is_told_once(deployment, start, hook):
     one = deployment()
     rules(one, rules=[{"name": "new", "kind": "new_destination", "learning_hours": 1}])
-    worker = one.start_worker()
-    worker.wait_ready()
+    one.start_worker().wait_ready()
     caller = {"downstream_remote_address": "10.1.0.7:40000"}
-    old = "2026-01-01T00:00:00.000Z"
-    now = json.loads(istio_json(0))["start_time"]
-    one.produce(
-        [istio_json(1, **caller, start_time=now[:11] + "00:00:00.000Z" if now[11:13] != "00" else old)]
-    )
+    before = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 3 * 3600))
+    one.produce([istio_json(1, **caller, start_time=before)])
     one.wait_for_messages(1)
     process = start(one)
     one.produce([istio_json(2, **caller), istio_json(2, **caller)])

@@ -103,8 +103,7 @@ class Alerter:
             book = await self._opened()
             now = _now()
             hits = await self._persist(lambda reader: self._hits(reader, rows, now))
-            once = {one for one in hits if one.once and not book.knows(one)}
-            ids = {_once_id(one) for one in once}
+            ids = {incident_id(one.rule, one.subject) for one in hits if one.once and not book.knows(one)}
             over = await self._persist(lambda reader: history.existing(reader, self.settings, ids))
             if generation != self._generation:
                 return  # the rows come again
@@ -272,10 +271,6 @@ class Alerter:
 
 # Storms end with their hour's last incident, as others do.
 _OWN_TIMES: Final = {"storm": timedelta(minutes=15)}
-
-
-def _once_id(hit: Hit) -> str:
-    return incident_id(hit.rule, hit.subject)
 
 
 def _gap(topic: str, partition: int, position: int, beginning: int) -> None:
