@@ -13,3 +13,24 @@ def json_rows(frame: pl.DataFrame) -> pl.Series:
         if isinstance(dtype, pl.Datetime)
     ]
     return frame.with_columns(times).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+
+
+def json_objects(frame: pl.DataFrame) -> pl.Series:
+    """What `json_rows` gives, at less cost where many columns hold one value: these come last in each object.
+
+    Of the enriched record's 52 columns 22 usually are such: absent fields, and what a topic's records share.
+    """
+    same = [column.name for column in frame if column.null_count() in (0, frame.height) and _is_one(column)]
+    if not same or len(same) == frame.width:
+        return json_rows(frame)
+    shared = json_rows(frame.select(same).head(1)).item().removeprefix("{")
+    own = json_rows(frame.drop(same))
+    return pl.select(pl.concat_str(own.str.head(-1), pl.lit(","), pl.lit(shared))).to_series()
+
+
+def _is_one(column: pl.Series) -> bool:
+    """Whether all values are the same; looks at a few rows before it looks at all."""
+    if column.dtype.is_nested():
+        return column.null_count() == column.len()
+    first = column[:1]
+    return bool(column[-1] == first[0] or first[0] is None) and bool((column.eq_missing(first)).all())

@@ -15,6 +15,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TypeVar
 
 import polars as pl
@@ -97,22 +98,16 @@ class Topics:
 
 
 def _enriched(output: Output, partitions: int) -> dict[int, list[Record]]:
-    records = output.enriched.records
-    keys = _keys(records)
-    found: dict[int, list[Record]] = {}
-    for (source,), rows in (
-        pl.DataFrame(
-            {
-                "to": records["partition"] % partitions,
-                "key": keys,
-                "value": output.enriched_json.cast(pl.Binary),
-            }
-        )
-        .filter(pl.col("value").bin.size() <= _RECORD_BYTES)
-        .partition_by("to", as_dict=True)
-        .items()
-    ):
-        found[int(source)] = [(key, value, []) for key, value in zip(rows["key"], rows["value"], strict=True)]
+    keys = _keys(output.enriched.records).to_list()
+    values = output.enriched_json.cast(pl.Binary).to_list()
+    found: dict[int, list[Record]] = defaultdict(list)
+    # A unit's records lie partition by partition.
+    places = output.enriched.records["partition"].rle().struct.unnest()
+    at = 0
+    for count, partition in places.iter_rows():
+        rows = slice(at, at + count)
+        found[partition % partitions] += zip(keys[rows], values[rows], repeat([]))
+        at += count
     return found
 
 
