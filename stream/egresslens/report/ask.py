@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timezone
 from typing import Any, Final, NamedTuple
@@ -108,10 +109,13 @@ def ask(reader: Client, settings: Settings, report: str, period: Period, selecti
     statement = report_statements(settings, _parts(settings, period, selection))[report]
     parameters = _parameters(period, selection)
     ordered = f"SELECT * FROM ({statement}) ORDER BY {REPORTS[report].order}"  # noqa: S608 - texts of ours, values are bound
-    rows = query_frame(reader, ordered, parameters)
+    # Two questions at once: each takes as long as the other.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        not_judged = beside.submit(_not_judged, reader, settings, period, selection)
+        rows = query_frame(reader, ordered, parameters)
     if report == "regions":
         rows = with_residency(rows, store.read(reader, settings))
-    return Answer(report, period, selection, rows, _not_judged(reader, settings, period, selection))
+    return Answer(report, period, selection, rows, not_judged.result())
 
 
 def with_residency(rows: pl.DataFrame, registries: Registries) -> pl.DataFrame:
