@@ -118,6 +118,13 @@ def test_a_store_that_is_away_is_named_and_ends_with_69(command, monkeypatch: py
     assert "http://127.0.0.1:1" in found.stderr
 
 
+def test_watching_says_that_the_store_is_away(advised: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("EGRESSLENS_CLICKHOUSE_URL", "http://127.0.0.1:1")
+    found = run("registry", "watch", str(advised), "--once")
+    assert found.exit_code == 1
+    assert "will be tried again" in found.stderr
+
+
 def test_hosts_with_tricks_in_them_print_harmlessly(tmp_path: Path):
     log = tmp_path / "a.log"
     line = json.loads(

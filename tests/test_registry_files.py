@@ -374,3 +374,9 @@ def test_service_entries_and_sidecars_are_told_apart(tmp_path: Path):
     registry = read_registry((write(tmp_path, a=entry(), b=sidecar),))
     assert isinstance(registry.sidecars[0], Sidecar)
     assert isinstance(registry.service_entries[0], ServiceEntry)
+
+
+def test_the_example_of_our_own_file_is_read():
+    example = Path(__file__).parents[1] / "examples" / "egress-context.yaml"
+    registry = read_registry((example,))
+    assert [policy.name for policy in registry.residency] == ["shop stays in Europe"]

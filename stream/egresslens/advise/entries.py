@@ -73,10 +73,10 @@ class Drafts:
                 yield from odd
                 apart = set(map(id, odd))
                 fitting = [row for row in several if id(row) not in apart]
-                if is_tcp(protocol):
-                    self._add_tcp(host, port, protocol, fitting)
-                elif self._is_taken(host, port, fitting):
+                if self._is_taken(host, port, fitting):
                     yield from fitting
+                elif is_tcp(protocol):
+                    self._add_tcp(host, port, protocol, fitting)
                 elif existing := self._existing(host, port, fitting):
                     self._extend(existing, host, port, protocol, fitting)
                 else:

@@ -34,6 +34,8 @@ PATHS: Final = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True), metavar="PATH..."
 )
 CONFIG: Final = click.option("--config", type=click.Path(path_type=Path), help="TOML file with settings.")
+# Seconds until ClickHouse is asked again where it was away.
+_RETRY_S: Final = 10.0
 CLUSTER: Final = click.option(
     "--cluster", default="", help="What records call the cluster (source_cluster); without, for any cluster."
 )
@@ -140,14 +142,12 @@ def watch_command(
     pending = False
     due = 0.0
     while True:
-        try:
-            pending = loader.reload() or pending
-        except RegistryError as error:
-            for problem in error.problems:
-                click.secho(visible(str(problem)), fg="red", err=True)
-        if loader.registry is not None and (pending or time.monotonic() >= due):
-            pending = not _look(settings, loader.registry if pending else None)
-            due = time.monotonic() + interval.total_seconds()
+        changed = _reload(loader)
+        pending = pending or changed
+        if loader.registry is not None and (changed or time.monotonic() >= due):
+            done = _look(settings, loader.registry if pending else None)
+            pending = pending and not done
+            due = time.monotonic() + (interval.total_seconds() if done else _RETRY_S)
         if once:
             sys.exit(0 if loader.registry is not None and not pending else 1)
         time.sleep(1)
@@ -168,6 +168,16 @@ def refresh_command(config: Path | None, everything: bool) -> None:
     click.echo(_judged(refreshed))
 
 
+def _reload(loader: Loader) -> bool:
+    """Read the files if they changed; whether there is another registry now. Mistakes are said."""
+    try:
+        return loader.reload()
+    except RegistryError as error:
+        for problem in error.problems:
+            click.secho(visible(str(problem)), fg="red", err=True)
+        return False
+
+
 def _look(settings: Settings, changed: Registry | None) -> bool:
     """Store a changed registry, and judge what is new; whether ClickHouse took it."""
     try:
@@ -178,7 +188,9 @@ def _look(settings: Settings, changed: Registry | None) -> bool:
         refreshed = _refresh(client, settings, everything=False)
         client.close()
     except ClickHouseError as error:
-        click.secho(f"ClickHouse at {settings.clickhouse_url}: {error}; tried again", fg="red", err=True)
+        click.secho(
+            f"ClickHouse at {settings.clickhouse_url}: {error}; will be tried again", fg="red", err=True
+        )
         return False
     if refreshed.destinations or refreshed.addresses:
         click.echo(_judged(refreshed))
