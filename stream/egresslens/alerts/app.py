@@ -35,6 +35,7 @@ from egresslens.kafka.transport import create_app as create_batch_app
 from egresslens.kafka.transport.ledger import Partition
 from egresslens.registry import store
 from egresslens.registry.geo import open_geo
+from egresslens.registry.problems import RegistryError
 from egresslens.registry.value import Registries
 from egresslens.settings import Settings
 
@@ -75,7 +76,8 @@ class Alerter:
         self._book: Book | None = None
         self._known: set[Subject] = set()
         self._registries = Registries()
-        self._judges = Judges(self._registries)
+        self._geo = open_geo(settings.geo_database) if settings.geo_database else None
+        self._judges = Judges(self._registries, self._geo)
         self._lock = asyncio.Lock()
         self._stored = datetime.min.replace(tzinfo=timezone.utc)
         self._receivers: list[Receiver] = []
@@ -238,11 +240,14 @@ class Alerter:
         return action(self._client)
 
     async def _read_registry(self) -> None:
-        found: Registries = await self._persist(lambda reader: store.read(reader, self.settings))
+        try:
+            found: Registries = await self._persist(lambda reader: store.read(reader, self.settings))
+        except RegistryError as error:
+            log.error("the registry cannot be read, going on with the last one: %s", error)
+            return
         if list(found) != list(self._registries):
             self._registries = found
-            geo = open_geo(self.settings.geo_database) if self.settings.geo_database else None
-            self._judges = Judges(found, geo)
+            self._judges = Judges(found, self._geo)
 
     def _caught_up(self) -> bool:
         """Whether all rows up to now were read: else what seems over may go on in rows to come."""
@@ -304,7 +309,11 @@ def _surroundings(alerter: Alerter) -> type[Service]:
 
 
 def create_app(settings: Settings, rules: AlertRules) -> BatchApp:
-    """Make the Faust app of the alerts process; `app.alerter` holds the rest."""
+    """Make the Faust app of the alerts process; `app.alerter` holds the rest.
+
+    Raises:
+        ValueError: the geographic database of the settings cannot be used.
+    """
     alerter = Alerter(settings, rules)
     alerter.app.alerter = alerter
     return alerter.app

@@ -62,7 +62,11 @@ def run_command(config: Path | None, create: bool) -> None:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     log_to_stderr(settings.log_level.upper())
-    engine = create_app(settings, rules).Worker(loop=loop, override_logging=False, quiet=True)
+    try:
+        app = create_app(settings, rules)
+    except ValueError as error:
+        _wrong(error)
+    engine = app.Worker(loop=loop, override_logging=False, quiet=True)
     engine.spinner = None
     engine.execute_from_commandline()
 
@@ -214,6 +218,6 @@ def _rules(settings: Settings) -> AlertRules:
         _wrong(error)
 
 
-def _wrong(error: RulesError) -> NoReturn:
+def _wrong(error: ValueError) -> NoReturn:
     click.secho(str(error), fg="red", err=True)
     sys.exit(EX_CONFIG)

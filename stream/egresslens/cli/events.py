@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 import polars as pl
+from clickhouse_connect.driver.client import Client
 from rich.text import Text
 
 from egresslens.cli.asking import asking, moments, ranged, selecting
 from egresslens.cli.tables import LABEL_STYLES, console, print_table
 from egresslens.record import STORED_LABELS
 from egresslens.report.ask import Selection
-from egresslens.report.records import Search, between, ends, is_code, search
+from egresslens.report.records import Place, Search, between, ends, is_code, search
 from egresslens.report.shape import records
-from egresslens.settings import load
+from egresslens.settings import Settings, load
 from egresslens.summary import source_name
 from egresslens.text import visible
 
@@ -99,14 +102,24 @@ def command(
             _print_lines(found)
         else:
             _print_table(found, limit)
-        while follow:
-            now = ends(reader, settings)
-            come = between(reader, settings, wanted, known, now, _BURST)
-            known = now
-            (_print_json if shape == "json" else _print_lines)(come)
-            if come.height == _BURST:
-                click.echo(f"more than {_BURST:,} at once: older ones of these were left out", err=True)
-            time.sleep(_LOOK_S)
+        if follow:
+            # Ctrl-C is how following ends.
+            with suppress(KeyboardInterrupt):
+                _follow(reader, settings, wanted, known, shape)
+
+
+def _follow(
+    reader: Client, settings: Settings, wanted: Search, known: Mapping[Place, int], shape: str
+) -> NoReturn:
+    """Print what comes in beyond `known`, for ever."""
+    while True:
+        now = ends(reader, settings)
+        come = between(reader, settings, wanted, known, now, _BURST)
+        known = now
+        (_print_json if shape == "json" else _print_lines)(come)
+        if come.height == _BURST:
+            click.echo(f"more than {_BURST:,} at once: older ones of these were left out", err=True)
+        time.sleep(_LOOK_S)
 
 
 def _print_json(found: pl.DataFrame) -> None:
