@@ -19,11 +19,12 @@ from parts import (
     check,
     cpu_seconds,
     egresslens,
-    free_port,
     inherited,
     ready,
     until,
 )
+
+from egresslens.kafka.broker import free_port
 
 
 def run_egresslens(
@@ -44,7 +45,10 @@ def run_egresslens(
     client = parts.client()
     try:
         until(lambda: ready(port) or worker.poll() is not None, "the worker is ready", every=0.01)
-        started, cpu = time.monotonic(), cpu_seconds(worker.pid)
+        if worker.poll() is not None:
+            raise RuntimeError(log.read_text()[-3000:])
+        pids = (worker.pid, parts.broker.pid, parts.store.pid)
+        started, cpus = time.monotonic(), [cpu_seconds(pid) for pid in pids]
 
         def stored() -> int:
             if worker.poll() is not None:
@@ -54,7 +58,9 @@ def run_egresslens(
         while (done := stored()) < topic.total:
             # Ask seldom while there is much to do: each question costs the machine some milliseconds.
             time.sleep(0.5 if done < 0.7 * topic.total else 0.05)
-        timing = Timing(topic.total, time.monotonic() - started, cpu_seconds(worker.pid) - cpu)
+        seconds = time.monotonic() - started
+        spent = [cpu_seconds(pid) - before for pid, before in zip(pids, cpus, strict=True)]
+        timing = Timing(topic.total, seconds, *spent)
         worker.terminate()
         if worker.wait(30) != 0:
             raise RuntimeError(log.read_text()[-3000:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -75,9 +76,11 @@ class Parts:
     def drop_topics(self, names: list[str]) -> None:
         """Delete topics, so that old runs do not fill the disk."""
         from kafka.admin import KafkaAdminClient  # noqa: PLC0415 - slow to import
+        from kafka.errors import UnknownTopicOrPartitionError  # noqa: PLC0415
 
         admin = KafkaAdminClient(bootstrap_servers=self.broker.bootstrap)
-        admin.delete_topics(names)
+        with contextlib.suppress(UnknownTopicOrPartitionError):
+            admin.delete_topics(names)
         admin.close()
 
 
@@ -178,11 +181,14 @@ def until(condition: Callable[[], Any], what: str, patience: float = 300.0, ever
 
 @dataclass(frozen=True)
 class Timing:
-    """What one run of a job cost: seconds from the first fetch to all stored, CPU of the job's process."""
+    """What one run of a job cost: seconds from the first fetch to all stored, CPU of the job's process, and of
+    the broker's and the store's meanwhile."""
 
     records: int
     seconds: float
     cpu_s: float
+    broker_s: float = 0.0
+    store_s: float = 0.0
 
     @property
     def rate(self) -> float:

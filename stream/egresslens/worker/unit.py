@@ -185,14 +185,15 @@ def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: 
             one.account.rejected[Reject.UNFINISHED_PARTIAL.value] += unfinished
     touched = {id(one.account): one.account for one in runs}
     events = _where(enriched.records, prepared.events)
+    nothing = pl.Series(dtype=pl.String)
     return Output(
         events=events,
         windows=changed,
         progress=accounts.frame(list(touched.values()), rules_version),
         dead_letters=prepared.dead_letters,
         replays=prepared.replays,
-        enriched_json=json_objects(enriched.records.drop("message")) if publish else pl.Series(dtype=pl.String),
-        windows_json=json_objects(changed) if publish else pl.Series(dtype=pl.String),
+        enriched_json=json_objects(enriched.records.drop("message")) if publish else nothing,
+        windows_json=json_objects(changed) if publish else nothing,
         enriched=enriched,
         needed={
             (one.batch.topic, one.batch.partition): oldest
