@@ -24,7 +24,7 @@ _LABELS: Final = {"app.kubernetes.io/managed-by": "egresslens"}
 
 @dataclass
 class Draft:
-    """An entry in the making."""
+    """An entry in the making. `domain`: many hosts of it may become a wildcard."""
 
     namespace: str
     name: str
@@ -140,6 +140,10 @@ class Drafts:
                 groups.append(next(names))
                 group = groups[-1] if groups[-1].takes(protocols) else None
             group.add(host, protocols, (row for rows in ports.values() for row in rows))
+        if len(groups) > 1:
+            # A wildcard of one would hold the others' hosts, whose ports are used otherwise.
+            for group in groups:
+                group.domain = None
         self._drafts |= {f"{one.namespace}/{one.name}": one for one in groups if one.rows}
 
     def _free_names(self, domain: str) -> Iterator[Draft]:
