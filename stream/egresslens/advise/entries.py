@@ -96,9 +96,10 @@ class Drafts:
         return "TLS" if told or any(protocol in ("TLS", "HTTPS") for protocol in known) else "TCP"
 
     def _is_taken(self, host: str, port: int, rows: list[Row]) -> bool:
-        """Whether the host's port is known, but as what this traffic is not."""
+        """Whether the most exact entries that know the host's port know it as what this traffic is not."""
         known = [one for one in self._catalog.named(host) if port in one.ports]
-        return bool(known) and not any(_fit(rows, one, port) for one in known)
+        exact = [one for one in known if one.host == known[0].host]
+        return bool(exact) and not any(_fit(rows, one, port) for one in exact)
 
     def _existing(self, host: str, port: int, rows: list[Row]) -> Candidate | None:
         """The entry that has this very host: one in the callers' namespace first, then the oldest."""
