@@ -258,6 +258,13 @@ def test_a_crash_anywhere_gives_the_same_incident(steps: list[tuple[int, int, in
     assert after.count == whole.count == sum(totals.values())
 
 
+def test_an_incident_of_many_rows_remembers_some_and_counts_all():
+    rows = [blocked(partition=number, requests=2) for number in range(300)]
+    [one] = book_of(blackholes(*rows))
+    assert one.count == 600
+    assert len(one.counted) == 200
+
+
 def test_an_incident_is_over_after_its_rules_time_and_a_later_one_is_another():
     book = book_of(blackholes(blocked()))
     [first] = book

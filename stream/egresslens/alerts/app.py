@@ -243,7 +243,7 @@ class Alerter:
         try:
             found: Registries = await self._persist(lambda reader: store.read(reader, self.settings))
         except RegistryError as error:
-            log.error("the registry cannot be read, going on with the last one: %s", error)
+            log.warning("the registry cannot be read, going on with the last one: %s", error)
             return
         if list(found) != list(self._registries):
             self._registries = found

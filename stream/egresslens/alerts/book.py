@@ -2,7 +2,7 @@
 
 A hit is a window row that a rule matched. Window rows are absolute (the same row comes again with a greater
 count), so an incident remembers, per row, up to which offset it is counted and how much that was: a repeated
-or an older row changes nothing. Rows of minutes long past can no longer grow and are added up.
+or an older row changes nothing. Of many rows the last that changed are remembered, the others are added up.
 
 An incident's id follows from its rule, its caller, its destination and the minute of its first row, so
 whoever finds it, however often, calls it the same. What is new can only be new once: there the minute is left
@@ -23,8 +23,8 @@ from egresslens.messages import AlertMessage
 from egresslens.text import visible
 
 State = Literal["firing", "resolved"]
-# Rows older than the incident's last event by this much are taken as final.
-_GROWS: Final = timedelta(minutes=5)
+# Rows that an incident remembers: about half an hour of them, and far more than are read again after a crash.
+_REMEMBERED: Final = 200
 _MAX_EXAMPLES: Final = 10
 _MAX_SUPPRESSED: Final = 100_000
 
@@ -83,7 +83,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Incident:
-    """One incident. `counted` holds, per row that may still grow, its minute, offset and count."""
+    """One incident. `counted` holds, per row that may still grow, its offset and count."""
 
     id: str
     rule: str
@@ -96,14 +96,14 @@ class Incident:
     settled: int
     summary: str
     details: Mapping[str, str]
-    counted: Mapping[str, tuple[int, int, int]] = field(default_factory=dict)
+    counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     told: Mapping[str, str] = field(default_factory=dict)
     """Receiver -> the state it was told last."""
 
     @property
     def count(self) -> int:
         """Events so far."""
-        return self.settled + sum(count for _, _, count in self.counted.values())
+        return self.settled + sum(count for _, count in self.counted.values())
 
     def message(self) -> AlertMessage:
         """The incident as it is published."""
@@ -240,19 +240,18 @@ class Book:
 
     def _continue(self, one: Incident, hit: Hit) -> None:
         before = one.counted.get(hit.row)
-        if before and before[1] >= hit.offset:
+        if before and before[0] >= hit.offset:
             return
-        last = max(one.last_seen, hit.last_event)
-        counted = {**one.counted, hit.row: _row(hit)}
-        final = {
-            row for row, (minute, _, _) in counted.items() if minute < int((last - _GROWS).timestamp())
-        } - {hit.row}
+        # The rows that changed last come last; the others are let go first.
+        counted = {row: value for row, value in one.counted.items() if row != hit.row}
+        counted[hit.row] = _row(hit)
+        final = set(islice(counted, max(0, len(counted) - _REMEMBERED)))
         self._change(
             replace(
                 one,
                 first_seen=min(one.first_seen, hit.first_event),
-                last_seen=last,
-                settled=one.settled + sum(counted[row][2] for row in final),
+                last_seen=max(one.last_seen, hit.last_event),
+                settled=one.settled + sum(counted[row][1] for row in final),
                 counted={row: value for row, value in counted.items() if row not in final},
                 summary=hit.summary,
                 details=hit.details,
@@ -300,5 +299,5 @@ def _id(hit: Hit) -> str:
     return incident_id(hit.rule, hit.subject, "" if hit.once else hit.window_start.isoformat())
 
 
-def _row(hit: Hit) -> tuple[int, int, int]:
-    return int(hit.window_start.timestamp()), hit.offset, hit.count
+def _row(hit: Hit) -> tuple[int, int]:
+    return hit.offset, hit.count

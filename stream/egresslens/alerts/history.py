@@ -169,7 +169,7 @@ def _incident(row: dict[str, Any]) -> Incident:
         subject=Subject(*(row[name] for name in Subject._fields)),
         first_seen=_aware(row["first_seen"]),
         last_seen=_aware(row["last_seen"]),
-        settled=row["count"] - sum(count for _, _, count in counted.values()),
+        settled=row["count"] - sum(count for _, count in counted.values()),
         summary=row["summary"] or details.get("summary", ""),
         details={name: value for name, value in details.items() if name != "summary"},
         counted=counted,
