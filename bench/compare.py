@@ -59,7 +59,9 @@ def mid(timings: list[Timing], what: str) -> float:
 @contextmanager
 def worktree(commit: str, folder: Path) -> Iterator[Path]:
     """The files of a commit, in a folder of their own."""
-    subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(folder), commit], cwd=ROOT, check=True)
+    subprocess.run(
+        ["git", "worktree", "add", "--detach", "--quiet", str(folder), commit], cwd=ROOT, check=True
+    )
     try:
         yield folder
     finally:

@@ -181,7 +181,7 @@ def until(condition: Callable[[], Any], what: str, patience: float = 300.0, ever
 
 @dataclass(frozen=True)
 class Timing:
-    """What one run of a job cost: seconds from the first fetch to all stored, CPU of the job's process, and of
+    """What one run cost: seconds from the first fetch to all stored, CPU of the job's process, and of
     the broker's and the store's meanwhile."""
 
     records: int

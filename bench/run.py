@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ from typing import Any
 
 import formats
 import jobs
+import limits
 import stages
 from parts import HERE, ROOT, Filled, Parts, Timing, fill, running
 
@@ -44,7 +46,8 @@ def main() -> None:
             "bytes_per_record": topic.bytes / topic.total,
             "truth": topic.truth(),
         }
-        results["jobs"] = compare(whole_jobs(parts, topic, quick=quick), 3)
+        texts = fill(parts, topic.total // 2, "text")
+        results["jobs"] = compare(whole_jobs(parts, topic, texts, quick=quick), 3)
         say("stages")
         results["stages"] = stages.profile(parts, topic, 4 if quick else 10)
     say("formats, in process")
@@ -56,13 +59,55 @@ def main() -> None:
     print(text)
 
 
-def whole_jobs(parts: Parts, topic: Filled, *, quick: bool) -> dict[str, Job]:
-    """Name -> one run."""
+def whole_jobs(parts: Parts, topic: Filled, texts: Filled, *, quick: bool) -> dict[str, Job]:
+    """Name -> one run. Slow peers read fewer records of the same topic."""
     few = 2_500 if quick else 10_000
-    return {
+    faust = jobs.python_peer("faust")
+    found = {
         "egresslens": lambda: jobs.run_egresslens(parts, topic),
-        "faust": lambda: jobs.run_peer(parts, topic, jobs.python_peer("faust"), "faust", few),
+        "faust": lambda: jobs.run_peer(parts, topic, faust, "faust", few),
+        "egresslens, text": lambda: jobs.run_egresslens(parts, texts),
+        "clickhouse parses": lambda: limits.clickhouse(parts, topic),
+        "reading only": lambda: limits.only_reading(parts, topic),
     }
+    if not quick:
+        python = peers_python()
+        for name in ("quix", "bytewax"):
+            command = jobs.python_peer(name, python)
+            found[name] = partial(jobs.run_peer, parts, topic, command, name, 50_000, sink=False)
+        command = kstreams()
+        found["kafka-streams"] = partial(
+            jobs.run_peer, parts, topic, command, "kafka-streams", topic.total, sink=False
+        )
+    return found
+
+
+def peers_python() -> str:
+    """The Python of an environment of the peers' own, made when it is missing or out of date."""
+    folder, wanted = ROOT / ".cache" / "bench-venv", HERE / "peers" / "requirements.txt"
+    stamp = folder / "installed"
+    if not stamp.exists() or stamp.read_text() != wanted.read_text():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [
+            str(folder / "bin" / "pip"),
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "-r",
+            str(wanted),
+        ]
+        subprocess.run(pip, check=True)
+        stamp.write_text(wanted.read_text())
+    return str(folder / "bin" / "python")
+
+
+def kstreams() -> list[str]:
+    """The command line of the Kafka Streams peer, built when it is missing or older than its source."""
+    project, built = HERE / "peers" / "kstreams", ROOT / ".cache" / "bench-kstreams"
+    source, classes = project / "src/main/java/bench/Job.java", built / "classes/bench/Job.class"
+    if not classes.exists() or classes.stat().st_mtime < source.stat().st_mtime:
+        subprocess.run(["mvn", "-q", "-B", "package"], cwd=project, check=True)
+    return ["java", "-Xmx1g", "-cp", f"{built / 'classes'}:{built / 'lib'}/*", "bench.Job"]
 
 
 def compare(todo: dict[str, Job], rounds: int) -> dict[str, Any]:
@@ -80,6 +125,8 @@ def compare(todo: dict[str, Job], rounds: int) -> dict[str, Any]:
             "rates": [one.rate for one in timings],
             "cpu_us": median(one.cpu_us for one in timings),
             "cpus_us": [one.cpu_us for one in timings],
+            "broker_us": median(one.broker_s / one.records * 1e6 for one in timings),
+            "store_us": median(one.store_s / one.records * 1e6 for one in timings),
         }
         for name, timings in seen.items()
     }
@@ -115,7 +162,13 @@ def say(text: str) -> None:
 
 LEAVES_OUT = {
     "egresslens": "nothing: parse, label, windows, events and windows in ClickHouse, enriched and windows topics",
-    "faust": "windows topic, 25 of the 45 fields, exactness after a crash",
+    "egresslens, text": "nothing; Istio's text format, a topic of its own",
+    "faust": "windows topic, 25 of the 45 fields, other formats, exactness after a crash",
+    "clickhouse parses": "Kafka topics, 25 fields, other formats, dead letters, exactness; CPU is the store's",
+    "reading only": "everything but fetching and decompressing, by the worker's own transport",
+    "kafka-streams": "events, ClickHouse, both topics, 25 fields, other formats, exactness, its state stores",
+    "quix": "events, ClickHouse, both topics, 25 fields, other formats, exactness",
+    "bytewax": "events, ClickHouse, both topics, 25 fields, other formats, exactness",
 }
 
 
@@ -140,14 +193,16 @@ def report(results: dict[str, Any]) -> str:
         "Each job reads the same topic, the runs are interleaved, and each run's counts per label (events and windows) "
         "equal the truth. Median, and least to most.",
         "",
-        "| job | records read | records/s | spread | CPU us/record | spread | Egresslens is faster | leaves out |",
-        "|---|---|---|---|---|---|---|---|",
+        "| job | records read | records/s | spread | CPU us/record | spread | broker, store CPU | Egresslens: rate, CPU "
+        "| leaves out |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, one in found.items():
+        aside = f"{one['broker_us']:.1f}, {one['store_us']:.1f}" if one["broker_us"] else ""
         lines.append(
             f"| {name} | {one['records']:,} | {one['rate']:,.0f} | {min(one['rates']):,.0f} to {max(one['rates']):,.0f} "
-            f"| {one['cpu_us']:.1f} | {min(one['cpus_us']):.1f} to {max(one['cpus_us']):.1f} "
-            f"| {own['rate'] / one['rate']:.1f}x (CPU {one['cpu_us'] / own['cpu_us']:.1f}x) | {LEAVES_OUT.get(name, '')} |"
+            f"| {one['cpu_us']:.1f} | {min(one['cpus_us']):.1f} to {max(one['cpus_us']):.1f} | {aside} "
+            f"| {own['rate'] / one['rate']:.1f}x, {one['cpu_us'] / own['cpu_us']:.1f}x | {LEAVES_OUT[name]} |"
         )
     lines += [
         "",
