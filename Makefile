@@ -62,7 +62,7 @@ demo: venv ## The main job on real traffic; ONCE=1 exits after the answers
 
 .PHONY: bench
 bench: venv ## Egresslens beside stock Faust and others on one topic; QUICK=1 takes under 5 minutes
-	$(BIN)/python bench/run.py $(if $(QUICK),--quick)
+	POLARS_MAX_THREADS=1 $(BIN)/python bench/run.py $(if $(QUICK),--quick)
 
 .PHONY: bench-compare
 bench-compare: venv ## The work tree's worker beside the one of BASE=<commit>, on one topic in turn

@@ -143,9 +143,9 @@ def _unit(runs: list[unit.Run], rules: Rules, windows: Windows, clock: Clock) ->
     quiet = unit.apply(prepared, windows, 1, publish=False)
     clock.seen["windows"].append(time.process_time() - at)
     enriched_json = clock.time(
-        "encode enriched", lambda: unit.json_rows(quiet.enriched.records.drop("message"))
+        "encode enriched", lambda: unit.json_objects(quiet.enriched.records.drop("message"))
     )
-    windows_json = clock.time("encode windows", lambda: unit.json_rows(quiet.windows))
+    windows_json = clock.time("encode windows", lambda: unit.json_objects(quiet.windows))
     for name, table, frame in (
         ("encode events (Arrow)", frames.EVENTS, quiet.events),
         ("encode windows (Arrow)", frames.WINDOWS, quiet.windows),
