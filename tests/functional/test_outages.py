@@ -1,0 +1,173 @@
+"""Outages of ClickHouse and Kafka: tried for ever, consumption paused, memory bounded, no restart needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import require_kafka
+from egresslens.clickhouse.client import connect
+from egresslens.kafka.broker import Broker, embedded_broker
+from egresslens.store.process import StoreProcess, embedded_store
+from functional.deployment import Deploy, Deployment, WorkerProcess, deploy, deployments, istio_json, until
+from functional.store_fixture import require_chdb
+
+pytestmark = pytest.mark.functional
+
+# What an operator sees -> the reason in the log, how to provoke it, how to mend it.
+TROUBLES = {
+    "too many parts": (
+        "too_many_parts",
+        "ALTER TABLE {db}.raw_events MODIFY SETTING parts_to_throw_insert = 1",
+        "ALTER TABLE {db}.raw_events RESET SETTING parts_to_throw_insert",
+    ),
+    "a full disk": (
+        "disk_full",
+        "ALTER TABLE {db}.raw_windows_1m MODIFY SETTING "
+        "min_free_disk_bytes_to_perform_insert = 1000000000000",
+        "ALTER TABLE {db}.raw_windows_1m RESET SETTING min_free_disk_bytes_to_perform_insert",
+    ),
+    "a read-only table": (
+        "read_only",
+        "ALTER TABLE {db}.raw_progress MODIFY SETTING table_readonly = 1",
+        "ALTER TABLE {db}.raw_progress MODIFY SETTING table_readonly = 0",
+    ),
+    "a schema that is behind": (
+        "schema",
+        "ALTER TABLE {db}.raw_events DROP COLUMN damage",
+        "ALTER TABLE {db}.raw_events ADD COLUMN damage LowCardinality(Nullable(String)) AFTER format",
+    ),
+    "a table that is gone": (
+        "schema",
+        "RENAME TABLE {db}.raw_windows_1m TO {db}.elsewhere",
+        "RENAME TABLE {db}.elsewhere TO {db}.raw_windows_1m",
+    ),
+}
+
+
+@pytest.fixture
+def deployment(broker: Broker, store: StoreProcess, tmp_path: Path) -> Iterator[Deploy]:
+    yield from deployments(broker.bootstrap, store, tmp_path)
+
+
+def run(one: Deployment, statement: str) -> None:
+    writer = connect(one.settings, "writer")
+    writer.command(statement.replace("{db}", one.settings.database))
+    writer.close()
+
+
+def lines(count: int, start: int = 0) -> list[bytes | None]:
+    return [istio_json(number) for number in range(start, start + count)]
+
+
+def all_there(one: Deployment, count: int) -> None:
+    one.wait_for_messages(count)
+    assert one.value("SELECT count() FROM {db}.events") == count
+    for tier in ("1m", "1h", "1d"):
+        assert one.value(f"SELECT sum(requests) FROM {{db}}.windows_{tier}") == count
+    assert one.value("SELECT sum(events) FROM {db}.progress") == count
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_the_worker_waits_out(deployment, trouble):
+    reason, provoke, mend = TROUBLES[trouble]
+    one = deployment()
+    worker = one.start_worker()
+    worker.wait_ready()
+    one.produce(lines(400))
+    all_there(one, 400)
+    run(one, provoke)
+    one.produce(lines(400, start=400))
+    until(lambda: worker.metric("egresslens_outage"), "the outage is reported")
+    until(lambda: worker.metric("egresslens_retries_total") >= 3, "it is tried again")
+    assert worker.get("/readyz")[0] == 503
+    assert worker.get("/healthz")[0] == 200
+    assert f"trying for ever: {reason.upper()}" in worker.log.read_text()
+    assert one.value("SELECT sum(messages) FROM {db}.progress") == 400
+    run(one, mend)
+    all_there(one, 800)
+    until(lambda: worker.get("/readyz")[0] == 200, "the worker is ready again")
+    assert worker.child.poll() is None
+
+
+@contextmanager
+def own_store(broker: Broker, folder: Path, **extra: str) -> Iterator[tuple[StoreProcess, Deployment]]:
+    require_chdb()
+    with embedded_store(folder / "store") as store:
+        one = deploy(broker.bootstrap, store.url, store.writer, store.reader, folder, **extra)
+        yield store, one
+        one.stop()
+
+
+def test_a_store_that_does_not_answer_is_waited_for(broker, tmp_path):
+    with own_store(broker, tmp_path, CLICKHOUSE_TIMEOUT_S="2") as (store, one):
+        worker = one.start_worker()
+        worker.wait_ready()
+        one.produce(lines(400))
+        all_there(one, 400)
+        os.kill(store.pid, signal.SIGSTOP)
+        try:
+            one.produce(lines(400, start=400))
+            until(lambda: worker.metric("egresslens_outage"), "the outage is reported")
+        finally:
+            os.kill(store.pid, signal.SIGCONT)
+        all_there(one, 800)
+        assert worker.child.poll() is None
+
+
+def positions(worker: WorkerProcess) -> list[int]:
+    return [one["position"] for one in json.loads(worker.get("/healthz")[1])["partitions"]]
+
+
+def resident_mb(worker: WorkerProcess) -> float:
+    pages = int(Path(f"/proc/{worker.child.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_in_an_outage_consumption_stands_still_and_memory_is_bounded(broker, tmp_path):
+    with own_store(broker, tmp_path, FLUSH_ROWS="5000") as (store, one):
+        worker = one.start_worker()
+        worker.wait_ready()
+        one.produce(lines(20_000))
+        all_there(one, 20_000)
+        before = resident_mb(worker)
+        store.kill()
+        one.produce(lines(150_000, start=20_000))
+
+        def standing() -> bool:
+            first = positions(worker)
+            time.sleep(3)
+            return positions(worker) == first
+
+        until(standing, "consumption stands still")
+        assert sum(positions(worker)) < 120_000
+        assert resident_mb(worker) - before < 250
+        store.restart()
+        all_there(one, 170_000)
+        assert worker.child.poll() is None
+
+
+def test_a_broker_that_comes_back_is_taken_up_without_a_restart(store, tmp_path):
+    require_kafka()
+    with embedded_broker(tmp_path / "kafka") as own:
+        one = deploy(own.bootstrap, store.url, store.writer, store.reader, tmp_path)
+        try:
+            worker = one.start_worker()
+            worker.wait_ready()
+            one.produce(lines(400))
+            all_there(one, 400)
+            own.kill()
+            time.sleep(2 * one.settings.kafka_session_timeout_s)
+            own.start()
+            one.produce(lines(400, start=400))
+            all_there(one, 800)
+            assert worker.child.poll() is None
+        finally:
+            one.stop()
