@@ -1,4 +1,4 @@
-"""CPU per record of parse + label, format by format, in process: clean, odd, and with 1% garbage spread evenly.
+"""CPU per record of parse + label, format by format, in process: clean, odd, and with 1% garbage.
 
 All variants hold the same records; the rounds are interleaved, so that a busy machine burdens all alike.
 """
@@ -139,8 +139,7 @@ def _odd(texts: list[bytes]) -> list[bytes]:
 
 if __name__ == "__main__":
     for name, cost in measure(5).items():
-        print(
-            f"{name:40} {cost.parse:6.2f} {cost.label:6.2f} {cost.both:6.2f}  {cost.spread[0]:.2f}-{cost.spread[1]:.2f}"
-            f"  {cost.records} {cost.rejects}"
-        )
+        spread = f"{cost.spread[0]:.2f}-{cost.spread[1]:.2f}"
+        costs = f"{cost.parse:6.2f} {cost.label:6.2f} {cost.both:6.2f}"
+        print(f"{name:40} {costs}  {spread}  {cost.records} {cost.rejects}")
     print(pl.thread_pool_size(), "threads")

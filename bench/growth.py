@@ -10,11 +10,11 @@ from statistics import median
 import numpy as np
 import polars as pl
 from parts import resident_bytes
-from traffic import Traffic
 
 from egresslens.enrich import enrich, origin
 from egresslens.rules import Rules
 from egresslens.windows import Windows, keyed
+from traffic import Traffic
 
 UNIT = 50_000
 UNITS = 4

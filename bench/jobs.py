@@ -92,11 +92,12 @@ def run_peer(
     *,
     sink: bool = True,
     patience: float = 240.0,
+    **more: object,
 ) -> Timing:
     """A peer's program: it reads so many records of each partition and prints what it cost as JSON.
 
-    The program gets its orders as one JSON argument, and answers on its last line of output with `seconds`
-    (first record to all stored), `cpu_s` and `counts` (requests by label, summed over its windows).
+    The program gets its orders and `more` as one JSON argument, and answers on its last line of output with
+    `seconds` (first record to all stored), `cpu_s` and `counts` (requests by label, summed over its windows).
     """
     from egresslens.kafka.topics import Topic  # noqa: PLC0415
 
@@ -124,6 +125,7 @@ def run_peer(
         "password": parts.store.writer[1],
         "database": unique,
         "folder": tempfile.mkdtemp(prefix=f"{name}-", dir=parts.folder),
+        **more,
     }
     try:
         done = subprocess.run(

@@ -26,6 +26,7 @@ import jobs
 import limits
 import stages
 from parts import HERE, ROOT, Filled, Parts, Timing, fill, running
+from report import report
 
 Job = Callable[[], Timing]
 
@@ -33,21 +34,23 @@ Job = Callable[[], Timing]
 def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--quick", action="store_true")
-    quick = arguments.parse_args().quick
+    arguments.add_argument("--records", type=int, help="records in the JSON topic")
+    arguments.add_argument("--rounds", type=int, default=3)
+    given = arguments.parse_args()
+    quick = given.quick
     began = time.monotonic()
-    results: dict[str, Any] = {"machine": machine(), "quick": quick}
+    results: dict[str, Any] = {"machine": machine(), "quick": quick, "rounds": given.rounds}
     with tempfile.TemporaryDirectory(prefix="egresslens-bench-") as folder, running(Path(folder)) as parts:
-        topic = fill(parts, 200_000 if quick else 2_000_000)
-        say(
-            f"topic: {topic.total} JSON records of {topic.bytes / topic.total:.0f} bytes, {len(topic.labels)} partitions"
-        )
+        topic = fill(parts, given.records or (200_000 if quick else 2_000_000))
+        size = topic.bytes / topic.total
+        say(f"topic: {topic.total} JSON records of {size:.0f} bytes, {len(topic.labels)} partitions")
         results["topic"] = {
             "records": topic.total,
             "bytes_per_record": topic.bytes / topic.total,
             "truth": topic.truth(),
         }
         texts = fill(parts, topic.total // 2, "text")
-        results["jobs"] = compare(whole_jobs(parts, topic, texts, quick=quick), 3)
+        results["jobs"] = compare(whole_jobs(parts, topic, texts, quick=quick), given.rounds)
         say("stages")
         results["stages"] = stages.profile(parts, topic, 4 if quick else 10)
     say("formats, in process")
@@ -71,6 +74,7 @@ def whole_jobs(parts: Parts, topic: Filled, texts: Filled, *, quick: bool) -> di
         "reading only": lambda: limits.only_reading(parts, topic),
     }
     if not quick:
+        found["faust, table"] = partial(jobs.run_peer, parts, topic, faust, "faust-table", few, table=True)
         python = peers_python()
         for name in ("quix", "bytewax"):
             command = jobs.python_peer(name, python)
@@ -158,79 +162,6 @@ def machine() -> dict[str, Any]:
 
 def say(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, flush=True)
-
-
-LEAVES_OUT = {
-    "egresslens": "nothing: parse, label, windows, events and windows in ClickHouse, enriched and windows topics",
-    "egresslens, text": "nothing; Istio's text format, a topic of its own",
-    "faust": "windows topic, 25 of the 45 fields, other formats, exactness after a crash",
-    "clickhouse parses": "Kafka topics, 25 fields, other formats, dead letters, exactness; CPU is the store's",
-    "reading only": "everything but fetching and decompressing, by the worker's own transport",
-    "kafka-streams": "events, ClickHouse, both topics, 25 fields, other formats, exactness, its state stores",
-    "quix": "events, ClickHouse, both topics, 25 fields, other formats, exactness",
-    "bytewax": "events, ClickHouse, both topics, 25 fields, other formats, exactness",
-}
-
-
-def report(results: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    made, topic, found = results["machine"], results["topic"], results["jobs"]
-    own = found["egresslens"]
-    lines = [
-        "# Results",
-        "",
-        f"`make bench{' QUICK=1' if results['quick'] else ''}`, {made['when']}, commit {made['commit']}, "
-        f"{made['cores']} cores ({made['cpu']}), {made['memory_gb']} GB, load before the start {made['load']:.1f}; "
-        f"Python {made['python']}, "
-        + ", ".join(f"{name} {text}" for name, text in made["versions"].items())
-        + ".",
-        "",
-        "Broker, store and the job share the cores. A load above 1 before the start means that others worked on the "
-        "machine as well: then the ratios say more than the figures.",
-        "",
-        f"## The whole job: {topic['records']:,} Istio JSON records of {topic['bytes_per_record']:.0f} bytes",
-        "",
-        "Each job reads the same topic, the runs are interleaved, and each run's counts per label (events and windows) "
-        "equal the truth. Median, and least to most.",
-        "",
-        "| job | records read | records/s | spread | CPU us/record | spread | broker, store CPU | Egresslens: rate, CPU "
-        "| leaves out |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, one in found.items():
-        aside = f"{one['broker_us']:.1f}, {one['store_us']:.1f}" if one["broker_us"] else ""
-        lines.append(
-            f"| {name} | {one['records']:,} | {one['rate']:,.0f} | {min(one['rates']):,.0f} to {max(one['rates']):,.0f} "
-            f"| {one['cpu_us']:.1f} | {min(one['cpus_us']):.1f} to {max(one['cpus_us']):.1f} | {aside} "
-            f"| {own['rate'] / one['rate']:.1f}x, {one['cpu_us'] / own['cpu_us']:.1f}x | {LEAVES_OUT[name]} |"
-        )
-    lines += [
-        "",
-        "## Where the CPU of the worker goes",
-        "",
-        "In process, by stage, microseconds per record.",
-        "",
-        "| stage | us/record |",
-        "|---|---|",
-    ]
-    lines += [f"| {name} | {cost:.2f} |" for name, cost in results["stages"].items()]
-    lines += [f"| sum | {sum(results['stages'].values()):.2f} |"]
-    lines += [
-        "",
-        "## Parse and label by format",
-        "",
-        "In process, microseconds of CPU per record (all threads), median of interleaved rounds.",
-        "",
-        "| messages | parse | label | both | spread | beside clean |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, one in results["formats"].items():
-        clean = results["formats"]["Istio text" if "text" in name else "Istio JSON"]["both"]
-        lines.append(
-            f"| {name} | {one['parse']:.2f} | {one['label']:.2f} | {one['both']:.2f} "
-            f"| {one['spread'][0]:.2f} to {one['spread'][1]:.2f} | {one['both'] / clean:.2f}x |"
-        )
-    return "\n".join([*lines, "", f"The run took {results['seconds']:.0f} s.", ""])
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ async def _profile(parts: Parts, topic: Filled, units: int, rows: int) -> dict[s
         gc.collect()
         output_unit = _unit(runs, rules, windows, clock)
         at = time.process_time()
-        await publisher.publish(output, topics._enriched(output_unit, 4))
-        await publisher.publish(windows_output, topics._windows(output_unit, 4))
+        await publisher.publish(output, topics._enriched(output_unit, 4))  # noqa: SLF001 - the worker's own
+        await publisher.publish(windows_output, topics._windows(output_unit, 4))  # noqa: SLF001
         clock.seen["batches and publish"].append(time.process_time() - at)
     await publisher.stop()
     await consumer.stop()
@@ -105,7 +105,7 @@ async def _fetch(consumer: Any, partitions: list[Partition], clock: Clock, rows:
     batches: list[Batch] = []
     at = time.process_time()
     while sum(map(len, batches)) < rows:
-        fetched = take(consumer._fetcher, wanted, lanes, 1, rows)
+        fetched = take(consumer._fetcher, wanted, lanes, 1, rows)  # noqa: SLF001
         batches += [piece.batch for piece in fetched.pieces if piece.batch is not None]
         if not fetched:
             await asyncio.sleep(0.005)

@@ -21,8 +21,9 @@ RATE = 20_000
 LABELS = ("outbound", "passthrough", "blackhole", "inbound")
 SHARES = (0.60, 0.25, 0.05, 0.10)
 
+_BROWSER = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko)"
 _AGENTS = (
-    "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36",
+    f"{_BROWSER} Chrome/126.0.0.0 Safari/537.36",
     "python-requests/2.32.3",
     "Go-http-client/1.1",
     "okhttp/4.12.0",

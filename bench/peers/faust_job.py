@@ -1,8 +1,8 @@
 """Stock Faust doing the whole job as its guide writes it: one event per record, nothing of Egresslens.
 
-`async for event in stream.events()`, `json.loads` per record, label, windows in a dict, `topic.send` of the enriched record,
-batches of 10,000 rows into ClickHouse by its async client. With `"table": true` in the orders the windows are
-in a Faust windowed table besides (in memory, its changelog in Kafka).
+`async for event in stream.events()`, `json.loads` per record, label, windows in a dict, `topic.send` of the
+enriched record, batches of 10,000 rows into ClickHouse by its async client. With `"table": true` in the
+orders the requests are counted in a Faust windowed table besides (in memory, its changelog in Kafka).
 """
 
 from __future__ import annotations

@@ -8,13 +8,14 @@ from typing import Any
 
 STORED = {"outbound", "passthrough", "blackhole"}
 EVENT_COLUMNS = (
-    "event_time", "label", "upstream_cluster", "source_ip", "destination_host", "destination_port", "protocol",
-    "method", "path", "response_code", "response_flags", "bytes_sent", "bytes_received", "duration_ms",
-    "user_agent", "request_id", "route_name", "upstream_host", "partition", "offset",
+    "event_time", "label", "upstream_cluster", "source_ip", "destination_host", "destination_port",
+    "protocol", "method", "path", "response_code", "response_flags", "bytes_sent", "bytes_received",
+    "duration_ms", "user_agent", "request_id", "route_name", "upstream_host", "partition", "offset",
 )  # fmt: skip
 WINDOW_COLUMNS = (
-    "window_start", "source_ip", "label", "destination_host", "destination_port", "protocol", "response_code",
-    "partition", "requests", "bytes_sent", "bytes_received", "duration_ms_sum", "duration_ms_max", "last_offset",
+    "window_start", "source_ip", "label", "destination_host", "destination_port", "protocol",
+    "response_code", "partition", "requests", "bytes_sent", "bytes_received", "duration_ms_sum",
+    "duration_ms_max", "last_offset",
 )  # fmt: skip
 
 
