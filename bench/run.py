@@ -41,7 +41,7 @@ def main() -> None:
     began = time.monotonic()
     results: dict[str, Any] = {"machine": machine(), "quick": quick, "rounds": given.rounds}
     with tempfile.TemporaryDirectory(prefix="egresslens-bench-") as folder, running(Path(folder)) as parts:
-        topic = fill(parts, given.records or (200_000 if quick else 2_000_000))
+        topic = fill(parts, given.records or (400_000 if quick else 2_000_000))
         size = topic.bytes / topic.total
         say(f"topic: {topic.total} JSON records of {size:.0f} bytes, {len(topic.labels)} partitions")
         results["topic"] = {

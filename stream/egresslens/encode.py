@@ -20,7 +20,7 @@ def json_objects(frame: pl.DataFrame) -> pl.Series:
 
     Of the enriched record's 52 columns 22 usually are such: absent fields, and what a topic's records share.
     """
-    same = [column.name for column in frame if column.null_count() in (0, frame.height) and _is_one(column)]
+    same = [column.name for column in frame if _is_one(column)]
     if not same or len(same) == frame.width:
         return json_rows(frame)
     shared = json_rows(frame.select(same).head(1)).item().removeprefix("{")
@@ -29,8 +29,9 @@ def json_objects(frame: pl.DataFrame) -> pl.Series:
 
 
 def _is_one(column: pl.Series) -> bool:
-    """Whether all values are the same; looks at a few rows before it looks at all."""
-    if column.dtype.is_nested():
+    """Whether there are values and all are the same (lists only where all are absent)."""
+    if column.null_count():
         return column.null_count() == column.len()
-    first = column[:1]
-    return bool(column[-1] == first[0] or first[0] is None) and bool((column.eq_missing(first)).all())
+    if column.is_empty() or column.dtype.is_nested() or column[0] != column[-1]:
+        return False
+    return bool((column == column[0]).all())
