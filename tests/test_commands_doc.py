@@ -24,9 +24,9 @@ def settings() -> str:
         for name, field in Settings.model_fields.items()
     )
     return (
-        "# Settings\n\nFrom the environment, or from the TOML file that `EGRESSLENS_CONFIG_FILE` names, where\n"
-        "the key is the name in lower case without the prefix. The environment wins. `make docs` writes this\n"
-        "page.\n\n"
+        "# Settings\n\nFrom the environment, or from the TOML file that `EGRESSLENS_CONFIG_FILE` names,\n"
+        "where the key is the name in lower case without the prefix. The environment wins. `make docs`\n"
+        "writes this page.\n\n"
         f"| variable | default | meaning |\n|---|---|---|\n{rows}"
     )
 

@@ -1,4 +1,4 @@
--- Dead letters that were replayed and could be read: which message of the replay topic applied each origin. The
+-- Dead letters that were replayed and could be read: which message of the replay topic applied each part of each origin. The
 -- first to do so is the only one, whatever comes later.
 
 CREATE TABLE IF NOT EXISTS ${database}.raw_replays${local}${on_cluster}
@@ -7,6 +7,7 @@ CREATE TABLE IF NOT EXISTS ${database}.raw_replays${local}${on_cluster}
     origin_topic LowCardinality(String),
     origin_partition Int32,
     origin_offset Int64,
+    origin_seq Int32,
     stream_epoch LowCardinality(String),
     topic LowCardinality(String),
     partition Int32,
@@ -14,7 +15,7 @@ CREATE TABLE IF NOT EXISTS ${database}.raw_replays${local}${on_cluster}
     applied_at DateTime64(6, 'UTC') DEFAULT now64(6, 'UTC')
 )
 ENGINE = ${replicated}ReplacingMergeTree
-ORDER BY (origin_topic, origin_partition, origin_stream_epoch, origin_offset);
+ORDER BY (origin_topic, origin_partition, origin_stream_epoch, origin_offset, origin_seq);
 
 -- cluster only
 CREATE TABLE IF NOT EXISTS ${database}.raw_replays${on_cluster} AS ${database}.raw_replays_local

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -135,12 +136,30 @@ class Settings(Rules):
     def _topics(cls, value: object) -> object:
         return one_or_several(value)
 
+    @field_validator("kafka_brokers")
+    @classmethod
+    def _host_ports(cls, brokers: str) -> str:
+        if not re.fullmatch(
+            r"\s*[^\s:/@,]+:\d{1,5}\s*(,\s*[^\s:/@,]+:\d{1,5}\s*)*|\s*\[[0-9a-fA-F:]+\]:\d{1,5}\s*", brokers
+        ):
+            raise ValueError("must be host:port, or several separated by commas")
+        return brokers
+
+    @field_validator("alertmanager_url")
+    @classmethod
+    def _no_password(cls, url: str | None) -> str | None:
+        if url and (urlsplit(url).username or urlsplit(url).password):
+            raise ValueError("must not hold a password")
+        return url
+
     @field_validator("clickhouse_url")
     @classmethod
     def _http_url(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be a URL such as http://127.0.0.1:8123 (ClickHouse's HTTP interface)")
+        if parts.query or parts.fragment:
+            raise ValueError("must not hold parameters; passwords have settings of their own")
         if parts.username or parts.password:
             raise ValueError("must not hold a password; use EGRESSLENS_CLICKHOUSE_PASSWORD")
         return url

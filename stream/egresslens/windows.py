@@ -218,9 +218,9 @@ class Windows:
 
         admitted = of_crowded(held).select(columns).unique().filter(_NOT_OTHER)
         asking = (
-            of_crowded(records)
+            of_crowded(records.with_row_index("at"))
             .group_by(columns)
-            .agg(pl.col("offset").min().alias("first"))
+            .agg(pl.col("at").min().alias("first"))
             .join(admitted, on=columns, how="anti", nulls_equal=True)
             .sort("first")
         )

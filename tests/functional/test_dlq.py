@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kafka import KafkaProducer
 
 from egresslens.kafka.broker import Broker
 from egresslens.store.process import StoreProcess
@@ -70,11 +71,8 @@ def test_replayed_again_and_again_each_is_applied_once(deployment):
     for times in (1, 2, 3):
         assert "5 messages were sent" in run(one, "dlq", "replay").stdout
         one.wait_for_messages(6 + 5 * times)
-    hosts = dict(
-        one.query(
-            "SELECT destination_host, sum(requests) FROM {db}.windows_1m WHERE label = 'passthrough' GROUP BY 1"
-        )
-    )
+    counts = "SELECT destination_host, sum(requests) FROM {db}.windows_1m"
+    hosts = dict(one.query(f"{counts} WHERE label = 'passthrough' GROUP BY 1"))
     assert hosts == {f"host-{n}.example": 1 for n in range(5)}
     assert one.value("SELECT count() FROM {db}.events") == 6
     assert one.value("SELECT sum(filtered['replayed']) FROM {db}.progress") == 10
@@ -128,3 +126,29 @@ def test_a_dry_run_sends_nothing(deployment):
     one.produce([istio_json(2)])
     one.wait_for_messages(7)
     assert one.value("SELECT count() FROM {db}.events") == 2
+
+
+def test_of_a_half_mended_message_each_part_is_applied_once(deployment):
+    one = deployment(TOPIC_PARTITIONS="1")
+    bad = [istio_json(number, response_code="abc").decode() for number in range(2)]
+    one.start_worker()
+    one.produce([f"[{bad[0]},{bad[1]},{istio_json(3).decode()}]".encode()])
+    one.wait_for_messages(1)
+    for times in (1, 2):
+        assert "1 messages were sent" in run(one, "dlq", "replay").stdout
+        one.wait_for_messages(1 + times)
+    assert one.value("SELECT count() FROM {db}.events") == 1
+    assert one.value("SELECT sum(requests) FROM {db}.windows_1m") == 1
+
+
+def test_a_hostile_header_is_no_replay_and_stops_nothing(deployment):
+    one = deployment(TOPIC_PARTITIONS="1")
+    producer = KafkaProducer(bootstrap_servers=one.settings.kafka_brokers)
+    for said in (b'{"seqs":[99999999999]}', b"\\xff", b'{"stream_epoch":"e","topic":"t","partition":1e99}'):
+        headers = [("egresslens-origin", said)]
+        producer.send(one.settings.replay_topic, istio_json(1), headers=headers, partition=0)
+    producer.flush()
+    producer.close()
+    worker = one.start_worker()
+    one.wait_for_messages(3)
+    assert worker.child.poll() is None

@@ -30,8 +30,10 @@ TROUBLES = {
     ),
     "a full disk": (
         "disk_full",
-        "ALTER TABLE {db}.raw_windows_1m MODIFY SETTING "
-        "min_free_disk_bytes_to_perform_insert = 1000000000000",
+        (
+            "ALTER TABLE {db}.raw_windows_1m MODIFY SETTING "
+            "min_free_disk_bytes_to_perform_insert = 1000000000000"
+        ),
         "ALTER TABLE {db}.raw_windows_1m RESET SETTING min_free_disk_bytes_to_perform_insert",
     ),
     "a read-only table": (

@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, str]] = {
 # Exit codes (sysexits.h): what a supervisor or a script can act on.
 EX_USAGE: Final = 64
 EX_DATAERR: Final = 65
+EX_NOINPUT: Final = 66
 EX_UNAVAILABLE: Final = 69
 EX_TEMPFAIL: Final = 75
 EX_CONFIG: Final = 78
@@ -74,6 +75,11 @@ def main() -> None:
     """Run the command line; a setting that cannot be used ends it with exit code 78."""
     try:
         cli()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        click.secho(str(error), fg="red", err=True)
+        sys.exit(EX_NOINPUT)
     except SettingsError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(EX_CONFIG)

@@ -25,7 +25,7 @@ DEAD_LETTER: Final[dict[str, pl.DataType]] = {
     "whole": pl.Boolean(),
 }
 
-# Which message of the replay topic applied a dead letter's message.
+# Which message of the replay topic applied a part of a dead letter's message.
 ORIGIN: Final[dict[str, pl.DataType]] = {
     "origin_stream_epoch": pl.String(),
     "origin_topic": pl.String(),
@@ -34,6 +34,7 @@ ORIGIN: Final[dict[str, pl.DataType]] = {
 }
 REPLAY: Final[dict[str, pl.DataType]] = {
     **ORIGIN,
+    "origin_seq": pl.Int32(),
     "stream_epoch": pl.String(),
     "topic": pl.String(),
     "partition": pl.Int32(),

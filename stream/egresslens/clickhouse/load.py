@@ -73,7 +73,7 @@ async def load_replays(
     """Read which replays have applied these origins (values of frames.ORIGIN).
 
     Returns:
-        frames.REPLAY, at most one row per origin.
+        frames.REPLAY, at most one row per origin and part.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: the query failed.

@@ -112,6 +112,9 @@ def _columns(rows: pl.DataFrame, held: list[str], rules: Rules) -> list[pl.Expr]
         values["response_flags"] = pl.col("response_flags").str.split(",")
     if "path" in held:
         values["path"] = _path(rules)
+    if "authority" in held:
+        # `user:password@host` is a URL's way to send a password; a host has no `@`.
+        values["authority"] = pl.col("authority").str.replace(r"^[^/]*@", "", literal=False)
     given = set(rows.columns)
     return [
         values.get(name, pl.col(name) if name in given else pl.lit(None)).cast(dtype).alias(name)

@@ -86,8 +86,13 @@ class Worker:
 
     def _gap(self, topic: str, partition: int, position: int, beginning: int) -> None:
         if self._started().counted_from(topic, partition, beginning):
-            # The next start reads the new topic from its beginning, under its own epoch.
-            raise TopicChangedError(f"{topic}/{partition} was made again or cut: offset {position} is gone")
+            log.error(
+                "%s/%d was made again, or lost its end: offset %d is gone; what is counted up to it under "
+                "this topic's id is not counted again",
+                topic, partition, position,
+            )  # fmt: skip
+            self._checking = asyncio.ensure_future(self.check_topics())
+            return
         lost = max(0, beginning - position)
         self.metrics.gap_offsets.labels(topic).inc(lost)
         log.error(
@@ -114,6 +119,7 @@ class Worker:
                     self._kafka_outage,
                 ),
                 epochs=self._epochs,
+                replay_topic=settings.replay_topic,
                 rules=settings.rules,
                 limits=Limits(
                     settings.flush_rows,

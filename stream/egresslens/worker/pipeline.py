@@ -58,8 +58,8 @@ class Store(Protocol):
     ) -> list[Account]:
         """The stored counts of each partition's current epoch; an empty account where there are none."""
 
-    async def load_replays(self, origins: AbstractSet[Origin]) -> Mapping[Origin, Place]:
-        """Which replays have applied these origins."""
+    async def load_replays(self, origins: AbstractSet[Origin]) -> Mapping[tuple[Origin, int], Place]:
+        """Which replays have applied which parts of these origins."""
 
     async def undo(self, account: Account, rules: int) -> int:
         """Undo what other rules stored beyond the account; the number of window rows rewritten."""
@@ -100,7 +100,7 @@ class Era:
     windows: Windows
     accounts: dict[Partition, Account] = field(default_factory=dict)
     partials: dict[Partition, Partials] = field(default_factory=dict)
-    replayed: dict[Origin, Place] = field(default_factory=dict)
+    replayed: dict[tuple[Origin, int], Place] = field(default_factory=dict)
     """Replays that the last unit applied."""
     queue: deque[Waiting] = field(default_factory=deque)
     rows: int = 0
@@ -124,6 +124,7 @@ class Pipeline:
         limits: Limits,
         metrics: Metrics,
         breaker: Breaker,
+        replay_topic: str,
         publish: bool,
     ) -> None:
         self._store = store
@@ -133,6 +134,7 @@ class Pipeline:
         self._limits = limits
         self._metrics = metrics
         self._breaker = breaker
+        self._replay_topic = replay_topic
         self._publish = publish
         self._era: Era | None = None
         self._room = asyncio.Event()
@@ -273,7 +275,7 @@ class Pipeline:
             runs.append(unit.run(era.accounts[partition], era.partials[partition], batch))
         self._metrics.flush_messages.observe(sum(one.size for one in runs))
         with self._metrics.stage.labels("read").time():
-            replays = unit.replays_in(runs)
+            replays = unit.replays_in(runs, self._replay_topic)
             known = await self._store.load_replays({one.origin for _, one in replays.values()})
             # The unit before this one may still be on its way into the store.
             known = {**known, **era.replayed}
@@ -291,7 +293,7 @@ class Pipeline:
             output = await asyncio.to_thread(
                 unit.apply, prepared, era.windows, era.rules_version, publish=self._publish
             )
-        era.replayed = {Origin(*row[:4]): Place(*row[4:]) for row in output.replays.iter_rows()}
+        era.replayed = {(Origin(*row[:4]), row[4]): Place(*row[5:]) for row in output.replays.iter_rows()}
         return output
 
     def _watch(self, prepared: Prepared) -> None:

@@ -1,7 +1,7 @@
 """Replayed dead letters: each origin is applied once, ever.
 
-A message of the replay topic names its origin in a header. It is applied if it can be read now and no other
-replay of the same origin was applied before it; of several in a row the first is the one. The store
+A message of the replay topic names its origin in a header. Each part of it is applied if it can be read now
+and no other replay of the same part was applied before; of several in a row the first is the one. The store
 remembers which one it was, so that a worker that reads the topic again decides the same. All replays of an
 origin are in one partition, since the origin is their key.
 """
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import orjson
 import polars as pl
+from pydantic import BaseModel, Field, ValidationError
 
 from egresslens.clickhouse.frames import REPLAY
 from egresslens.enrich import Enriched
@@ -58,24 +59,34 @@ class Replay:
 
 
 def replay_of(headers: Headers) -> Replay | None:
-    """What a message's headers say; None if it is no replay (or the header is not ours)."""
+    """What a message's headers say; None if it is no replay, or the header is not one of ours."""
     for name, value in headers:
         if name == ORIGIN_HEADER:
             try:
-                said = orjson.loads(value or b"")
-                origin = Origin(
-                    str(said["stream_epoch"]), str(said["topic"]), int(said["partition"]), int(said["offset"])
-                )
-                seqs = said["seqs"]
-                return Replay(origin, None if seqs is None else frozenset(int(seq) for seq in seqs))
-            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+                said = _Said.model_validate_json(value or b"")
+            except ValidationError:
                 return None
+            origin = Origin(said.stream_epoch, said.topic, said.partition, said.offset)
+            return Replay(origin, None if said.seqs is None else frozenset(said.seqs))
     return None
+
+
+class _Said(BaseModel):
+    """The header's JSON. Anybody who may write to the topic may write it, so its numbers are bounded."""
+
+    stream_epoch: str = Field(max_length=300)
+    topic: str = Field(max_length=249)
+    partition: int = Field(ge=0, lt=2**31)
+    offset: int = Field(ge=0, lt=2**63)
+    seqs: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = Field(max_length=100_000)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Which messages of a unit are applied already, and what is to be remembered (frames.REPLAY)."""
+    """What is left to apply of a unit, and what is to be remembered (frames.REPLAY).
+
+    `repeated` are messages of which nothing is left: other replays have applied all of it.
+    """
 
     enriched: Enriched
     repeated: Sequence[int]
@@ -83,46 +94,57 @@ class Decision:
 
 
 def decide(
-    enriched: Enriched, replays: Mapping[int, tuple[Place, Replay]], known: Mapping[Origin, Place]
+    enriched: Enriched,
+    replays: Mapping[int, tuple[Place, Replay]],
+    known: Mapping[tuple[Origin, int], Place],
 ) -> Decision:
-    """Judge a unit's replays.
+    """Judge a unit's replays, part by part.
 
     Args:
         enriched: what the unit became.
         replays: message -> where it is and what it replays, in offset order.
-        known: origin -> the replay that applied it.
+        known: (origin, seq) -> the replay that applied that part.
     """
     if not replays:
         return Decision(enriched, (), pl.DataFrame(schema=REPLAY))
-    rejected = set(enriched.rejects["message"].to_list())
-    applied: dict[Origin, Place] = {}
-    repeated = []
-    for message, (place, replay) in replays.items():
-        first = known.get(replay.origin) or applied.get(replay.origin)
-        if first is not None and first != place:
-            repeated.append(message)
-        elif first is None and message not in rejected:
-            applied[replay.origin] = place
-    rows = [(*origin, *place) for origin, place in applied.items()]
-    return Decision(_only(enriched, replays), repeated, pl.DataFrame(rows, schema=REPLAY, orient="row"))
+    applied: dict[tuple[Origin, int], Place] = {}
+    refused: list[tuple[int, int]] = []
+    parts = enriched.records.filter(pl.col("message").is_in(list(replays))).select("message", "seq")
+    for message, seq in parts.iter_rows():
+        place, replay = replays[message]
+        part = (replay.origin, seq)
+        first = known.get(part) or applied.get(part)
+        if (replay.seqs is not None and seq not in replay.seqs) or first not in (None, place):
+            refused.append((message, seq))
+        elif first is None:
+            applied[part] = place
+    # Parts that were applied, or were dead letters already, when the message first came.
+    for message, seq in pl.concat(
+        frame.filter(pl.col("message").is_in(list(replays))).select("message", "seq")
+        for frame in (enriched.rejects, enriched.filtered)
+    ).iter_rows():
+        seqs = replays[message][1].seqs
+        if seqs is not None and seq not in seqs:
+            refused.append((message, seq))
+    left = _without(enriched, refused)
+    remaining = set(
+        pl.concat([left.records["message"], left.rejects["message"], left.filtered["message"]]).to_list()
+    )
+    rows = [(*origin, seq, *place) for (origin, seq), place in applied.items()]
+    return Decision(
+        left,
+        [message for message in replays if message not in remaining],
+        pl.DataFrame(rows, schema=REPLAY, orient="row"),
+    )
 
 
-def _only(enriched: Enriched, replays: Mapping[int, tuple[Place, Replay]]) -> Enriched:
-    """Leave out the parts of replayed messages that were applied when the message first came."""
-    seqs = [
-        (message, seq)
-        for message, (_, replay) in replays.items()
-        if replay.seqs is not None
-        for seq in replay.seqs
-    ]
-    partly = [message for message, (_, replay) in replays.items() if replay.seqs is not None]
-    if not partly:
+def _without(enriched: Enriched, parts: Sequence[tuple[int, int]]) -> Enriched:
+    if not parts:
         return enriched
-    wanted = pl.DataFrame(seqs, schema={"message": pl.UInt32(), "seq": pl.Int32()}, orient="row")
-
-    def kept(frame: pl.DataFrame) -> pl.DataFrame:
-        some = frame.filter(pl.col("message").is_in(partly)).join(wanted, on=["message", "seq"], how="semi")
-        others = frame.filter(~pl.col("message").is_in(partly))
-        return pl.concat([others, some]).sort("message", "seq")
-
-    return Enriched(kept(enriched.records), kept(enriched.rejects), kept(enriched.filtered))
+    gone = pl.DataFrame(parts, schema={"message": pl.UInt32(), "seq": pl.Int32()}, orient="row")
+    return Enriched(
+        *(
+            frame.join(gone, on=["message", "seq"], how="anti", maintain_order="left")
+            for frame in (enriched.records, enriched.rejects, enriched.filtered)
+        )
+    )

@@ -60,14 +60,14 @@ class ClickHouseStore:
             accounts[row["stream_epoch"], row["topic"], row["partition"]] = _account(row)
         return list(accounts.values())
 
-    async def load_replays(self, origins: AbstractSet[Origin]) -> Mapping[Origin, Place]:
-        """Which replays have applied these origins."""
+    async def load_replays(self, origins: AbstractSet[Origin]) -> Mapping[tuple[Origin, int], Place]:
+        """Which replays have applied which parts of these origins."""
         if not origins:
             return {}
         found = await self._loads.call(
             "load replays", lambda client: load.load_replays(client, self._settings, origins)
         )
-        return {Origin(*row[:4]): Place(*row[4:]) for row in found.iter_rows()}
+        return {(Origin(*row[:4]), row[4]): Place(*row[5:]) for row in found.iter_rows()}
 
     async def undo(self, account: Account, rules: int) -> int:
         """Undo what other rules stored beyond the account, before consuming; the window rows rewritten."""
