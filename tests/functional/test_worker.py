@@ -147,6 +147,7 @@ def test_with_the_store_down_sigterm_leaves_uncommitted_and_exits_75(broker, tmp
         store.kill()
         one.produce([istio_json(number) for number in range(100)])
         until(lambda: worker.metric("egresslens_retries_total") > 0, "the worker retries")
+        until(lambda: worker.get("/healthz")[1].count('"position": 25') == 4, "all messages are fetched")
         assert worker.get("/readyz")[0] == 503
         assert worker.get("/healthz")[0] == 200
         began = time.monotonic()
