@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -23,6 +24,8 @@ def main() -> None:
     )
     # It is away often enough.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    # Ended from outside, it still ends what it has started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began = time.monotonic()
 
     def say(text: str) -> None:
