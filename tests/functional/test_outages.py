@@ -17,25 +17,13 @@ from egresslens.clickhouse.client import connect
 from egresslens.kafka.broker import Broker, embedded_broker
 from egresslens.store.process import StoreProcess, embedded_store
 from functional.deployment import Deploy, Deployment, WorkerProcess, deploy, deployments, istio_json, until
+from functional.faulty import Fault, faulty
 from functional.store_fixture import require_chdb
 
 pytestmark = pytest.mark.functional
 
 # What an operator sees -> the reason in the log, how to provoke it, how to mend it.
 TROUBLES = {
-    "too many parts": (
-        "too_many_parts",
-        "ALTER TABLE {db}.raw_events MODIFY SETTING parts_to_throw_insert = 1",
-        "ALTER TABLE {db}.raw_events RESET SETTING parts_to_throw_insert",
-    ),
-    "a full disk": (
-        "disk_full",
-        (
-            "ALTER TABLE {db}.raw_windows_1m MODIFY SETTING "
-            "min_free_disk_bytes_to_perform_insert = 1000000000000"
-        ),
-        "ALTER TABLE {db}.raw_windows_1m RESET SETTING min_free_disk_bytes_to_perform_insert",
-    ),
     "a read-only table": (
         "read_only",
         "ALTER TABLE {db}.raw_progress MODIFY SETTING table_readonly = 1",
@@ -50,6 +38,37 @@ TROUBLES = {
         "schema",
         "RENAME TABLE {db}.raw_windows_1m TO {db}.elsewhere",
         "RENAME TABLE {db}.elsewhere TO {db}.raw_windows_1m",
+    ),
+}
+# What the embedded engine never answers, word for word as ClickHouse does -> the reason in the log.
+FAULTS = {
+    "too many parts": (
+        "too_many_parts",
+        Fault(
+            "raw_events",
+            252,
+            "Too many parts (3001). Merges are processing significantly slower than inserts.",
+        ),
+    ),
+    "a full disk": (
+        "disk_full",
+        Fault("raw_windows_1m", 243, "Cannot reserve 1.00 MiB, not enough space. (NOT_ENOUGH_SPACE)"),
+    ),
+    "a read-only replica": (
+        "read_only",
+        Fault("raw_events", 242, "Table is in readonly mode (replica path: /r). (TABLE_IS_READ_ONLY)"),
+    ),
+    "no quorum": (
+        "replication",
+        Fault("raw_progress", 285, "Number of alive replicas (1) is less than requested quorum (2/3)."),
+    ),
+    "an answer that is lost": ("unreachable", Fault("raw_windows_1m", 0)),
+}
+# Too much at once: halved until it fits.
+TOO_MUCH = {
+    "memory": Fault("raw_events", 241, "Query memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)", 20_000),
+    "partitions": Fault(
+        "raw_events", 252, "Too many partitions for single INSERT block (more than 100).", 20_000
     ),
 }
 
@@ -97,6 +116,38 @@ def test_the_worker_waits_out(deployment, trouble):
     all_there(one, 800)
     until(lambda: worker.get("/readyz")[0] == 200, "the worker is ready again")
     assert worker.child.poll() is None
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_worker_waits_until_clickhouse_takes_rows_again(deployment, name):
+    reason, fault = FAULTS[name]
+    one = deployment()
+    with faulty(one.settings.clickhouse_url) as proxy:
+        worker = one.start_worker(EGRESSLENS_CLICKHOUSE_URL=proxy.url)
+        worker.wait_ready()
+        proxy.fault = fault
+        one.produce(lines(400))
+        until(lambda: proxy.hits >= 3, "it is tried again")
+        until(lambda: worker.metric("egresslens_outage"), "the outage is reported")
+        assert worker.get("/readyz")[0] == 503
+        assert f"trying for ever: {reason.upper()}" in worker.log.read_text()
+        assert not one.value("SELECT sum(messages) FROM {db}.progress")
+        proxy.fault = None
+        all_there(one, 400)
+        assert worker.stop() == 0
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_an_insert_that_is_too_much_is_halved_until_it_fits(deployment, name):
+    one = deployment()
+    with faulty(one.settings.clickhouse_url) as proxy:
+        proxy.fault = TOO_MUCH[name]
+        worker = one.start_worker(EGRESSLENS_CLICKHOUSE_URL=proxy.url)
+        one.produce(lines(2_000))
+        all_there(one, 2_000)
+        assert proxy.hits > 0
+        assert worker.metric("egresslens_outage") == 0
+        assert worker.stop() == 0
 
 
 @contextmanager

@@ -85,6 +85,7 @@ CODES: Final[dict[int, tuple[str, Verdict, Reason]]] = {
     439: ("CANNOT_SCHEDULE_TASK", Verdict.RETRY, Reason.BUSY),
     # Not taking writes now.
     242: ("TABLE_IS_READ_ONLY", Verdict.RETRY, Reason.READ_ONLY),
+    774: ("TABLE_IS_PERMANENTLY_READ_ONLY", Verdict.RETRY, Reason.READ_ONLY),
     164: ("READONLY", Verdict.RETRY, Reason.READ_ONLY),
     243: ("NOT_ENOUGH_SPACE", Verdict.RETRY, Reason.DISK_FULL),
     75: ("CANNOT_WRITE_TO_FILE_DESCRIPTOR", Verdict.RETRY, Reason.DISK_FULL),
