@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 _HOP: Final = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
@@ -46,82 +46,84 @@ class Faulty:
             self.hits += 1
 
 
+class _Handler(BaseHTTPRequestHandler):
+    """Answers with the proxy's fault or with what the store says."""
+
+    protocol_version = "HTTP/1.1"
+    proxy: Faulty
+    target: SplitResult
+
+    def do_GET(self) -> None:
+        self._pass()
+
+    def do_POST(self) -> None:
+        self._pass()
+
+    def _pass(self) -> None:
+        body = self._body()
+        request = unquote_plus(self.path) + body[:500].decode("utf-8", "replace")
+        fault = self.proxy.fault
+        if fault is None or not fault.hits(request, len(body)):
+            self._answer(*self._forward(body))
+            return
+        self.proxy.count()
+        if fault.code:
+            said = f"Code: {fault.code}. DB::Exception: {fault.message}".encode()
+            self._answer(500, {"X-ClickHouse-Exception-Code": str(fault.code)}, said)
+        else:
+            self._forward(body)
+            self.close_connection = True
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
+    def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection(self.target.hostname or "", self.target.port, timeout=60)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+        # The store checks that it is meant.
+        headers["Host"] = self.target.netloc
+        try:
+            connection.request(self.command, self.path, body=body, headers=headers)
+            response = connection.getresponse()
+            return response.status, dict(response.getheaders()), response.read()
+        finally:
+            connection.close()
+
+    def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            if name.lower() not in _HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """A client that went away in the middle: the tests kill some."""
+
+
 @contextlib.contextmanager
 def faulty(store: str) -> Iterator[Faulty]:
     """A proxy before the store at this URL."""
-    target = urlsplit(store)
     proxy = Faulty("")
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._pass()
-
-        def do_POST(self) -> None:
-            self._pass()
-
-        def _pass(self) -> None:
-            body = self._body()
-            request = unquote_plus(self.path) + body[:500].decode("utf-8", "replace")
-            fault = proxy.fault
-            failing = fault is not None and fault.hits(request, len(body))
-            if fault is not None and failing and fault.code:
-                proxy.count()
-                said = f"Code: {fault.code}. DB::Exception: {fault.message}".encode()
-                self._answer(500, {"X-ClickHouse-Exception-Code": str(fault.code)}, said)
-                return
-            status, headers, answer = self._forward(body)
-            if failing:
-                proxy.count()
-                self.close_connection = True
-                return
-            self._answer(status, headers, answer)
-
-        def _body(self) -> bytes:
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            body = b""
-            while size := int(self.rfile.readline(), 16):
-                body += self.rfile.read(size)
-                self.rfile.readline()
-            self.rfile.readline()
-            return body
-
-        def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=60)
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
-            # The store checks that it is meant.
-            headers["Host"] = target.netloc
-            try:
-                connection.request(self.command, self.path, body=body, headers=headers)
-                response = connection.getresponse()
-                return response.status, dict(response.getheaders()), response.read()
-            finally:
-                connection.close()
-
-        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in headers.items():
-                if name.lower() not in _HOP:
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_: object) -> None:
-            """A client that went away in the middle: the tests kill some."""
-
-    server = Server(("127.0.0.1", 0), Handler)
+    handler = type("Handler", (_Handler,), {"proxy": proxy, "target": urlsplit(store)})
+    server = _Server(("127.0.0.1", 0), handler)
     proxy.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield proxy
     finally:
