@@ -14,7 +14,7 @@ LEAVES_OUT = {
     "faust, table": "the same; windows in a Faust table besides the dict",
     "clickhouse parses": "Kafka topics, 25 fields, other formats, exactness; CPU is the store's",
     "reading only": "everything but fetching and decompressing, by the worker's own transport",
-    "kafka-streams": "events, ClickHouse, topics, 25 fields, other formats, state stores",
+    "kafka-streams": "events, ClickHouse, topics, 25 fields, state stores; one thread",
     "quix": "events, ClickHouse, topics, 25 fields, other formats, exactness",
     "bytewax": "events, ClickHouse, topics, 25 fields, other formats, exactness",
 }

@@ -134,7 +134,7 @@ public final class Job {
         properties.put(StreamsConfig.APPLICATION_ID_CONFIG, orders.get("group").asText());
         properties.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, orders.get("brokers").asText());
         properties.put(StreamsConfig.STATE_DIR_CONFIG, orders.get("folder").asText());
-        properties.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 2);
+        properties.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, 1);
         properties.put("auto.offset.reset", "earliest");
         properties.put("max.poll.records", 5_000);
         properties.put("fetch.min.bytes", 100_000);
