@@ -67,3 +67,11 @@ bench: venv ## Egresslens beside stock Faust and others on one topic; QUICK=1 ta
 .PHONY: bench-compare
 bench-compare: venv ## The work tree's worker beside the one of BASE=<commit>, on one topic in turn
 	$(BIN)/python bench/compare.py $(BASE)
+
+.PHONY: chaos
+chaos: venv ## 2 million messages through over 30 kill -9s, every view held against the truth; SEED=
+	PYTHONPATH=tests $(BIN)/python -m chaos
+
+.PHONY: soak
+soak: venv ## A steady rate, memory and lag over time; MINUTES= (30), RATE= (2000 a second)
+	PYTHONPATH=tests $(BIN)/python -m chaos.soak
