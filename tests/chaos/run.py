@@ -53,6 +53,8 @@ class Figures:
     """Kills that left rows beyond the progress, by table."""
     exits: Counter[int] = field(default_factory=Counter)
     reconciled: int = 0
+    reconcile_s: float = 0.0
+    """At rest, with everything stored."""
     snapshots: int = 0
     seconds: float = 0.0
     drained_s: float = 0.0
@@ -81,6 +83,7 @@ class Figures:
             f"{self.snapshots} snapshots and {self.reconciled} reconciles under way, all true"
             if not self.problems
             else f"{self.snapshots} snapshots and {self.reconciled} reconciles under way",
+            f"reconcile in the end took {self.reconcile_s:.1f} s",
             f"{self.seconds:.0f} s, of which {self.drained_s:.0f} s to read what was left",
             *self.problems,
         ]
@@ -230,13 +233,14 @@ class Run:
         self.figures.drained_s = time.monotonic() - left
         self._done.set()
         watcher.join()
-        self.reconcile()
         for worker in list(parts.workers):
             self.figures.exits += worker.codes
             code = parts.leave(worker)
             if code != 0:
                 self.figures.problems.append(f"{worker.name} ended with {code}: {worker.log[-2000:]}")
+        looked = time.monotonic()
         self.reconcile()
+        self.figures.reconcile_s = time.monotonic() - looked
         self.figures.seconds = time.monotonic() - began
 
     def _act(self, action: Callable[[], None], number: int, share: int) -> None:
