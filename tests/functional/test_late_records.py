@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from egresslens.kafka.broker import Broker
 from egresslens.store.process import StoreProcess
@@ -94,3 +95,24 @@ def test_an_age_past_one_tier_skips_that_tier_and_is_counted(deployment):
         "SELECT records, events, past_retention['events'], rejected['past_retention'] FROM {db}.progress"
     )
     assert counts == (2, 1, 1, 1)
+
+
+async def produce_without_time(one: Deployment, messages: list[bytes]) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=one.settings.kafka_brokers)
+    await producer.start()
+    batch = producer.create_batch()
+    for message in messages:
+        assert batch.append(key=None, value=message, timestamp=-1)
+    await (await producer.send_batch(batch, one.topic, partition=0))
+    await producer.stop()
+
+
+async def test_messages_that_their_producer_gave_no_time_are_stored(deployment):
+    one = deployment(TOPIC_PARTITIONS="1")
+    await produce_without_time(one, [istio_json(1), b"unread", istio_json(2)])
+    worker = one.start_worker()
+    one.wait_for_messages(3)
+    assert worker.child.poll() is None
+    assert one.query("SELECT offset FROM {db}.events ORDER BY offset") == [(0,), (2,)]
+    assert one.value("SELECT sum(requests) FROM {db}.windows_1m") == 2
+    assert one.query("SELECT messages, rejected['unknown_format'] FROM {db}.progress") == [(3, 1)]

@@ -226,7 +226,8 @@ def dead_letters(
             pl.Series("raw_size", [len(raw) for raw in raws], pl.Int64),
             (~pl.col("message").is_in(others.implode())).alias("whole"),
             pl.lit(rules_version, pl.UInt32).alias("rules_version"),
-            pl.col("kafka_timestamp").cast(TIMESTAMP),
+            # A producer may leave the time out; a constant instead, so that it is the same at each delivery.
+            pl.col("kafka_timestamp").fill_null(pl.lit(0).cast(TIMESTAMP)),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in DEAD_LETTER.items())
     )
