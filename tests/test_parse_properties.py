@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import polars as pl
 import pytest
@@ -194,14 +193,9 @@ def garbage_of(kind: str, number: int, line: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", ["words", "braces", "no utf-8", "half a line", "a lost quote", "nothing"])
 @pytest.mark.parametrize("line", [text, json_line], ids=["text", "json"])
-def test_one_percent_of_garbage_at_most_doubles_the_cost(line, kind):
-    clean = [line(bytes_sent=str(number)).encode() for number in range(20_000)]
+def test_one_percent_of_garbage_takes_no_good_line_with_it(line, kind):
+    """What it costs is measured in bench/; here, what becomes of it."""
+    clean = [line(bytes_sent=str(number)).encode() for number in range(2_000)]
     mixed = [one if number % 100 else garbage_of(kind, number, one) for number, one in enumerate(clean)]
-
-    def cost(messages: list[bytes]) -> float:
-        began = time.process_time()
-        parse(messages, Rules())
-        return time.process_time() - began
-
-    # Other programs use the machine too: the best of a few runs is the one they disturbed least.
-    assert min(cost(mixed) for _ in range(5)) <= 2 * min(cost(clean) for _ in range(5))
+    good = [number for number in range(2_000) if number % 100]
+    assert set(good) <= set(parse(mixed, Rules()).records["message"].to_list())
