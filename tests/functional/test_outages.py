@@ -66,9 +66,9 @@ FAULTS = {
 }
 # Too much at once: halved until it fits.
 TOO_MUCH = {
-    "memory": Fault("raw_events", 241, "Query memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)", 20_000),
+    "memory": Fault("raw_events", 241, "Query memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)", 150_000),
     "partitions": Fault(
-        "raw_events", 252, "Too many partitions for single INSERT block (more than 100).", 20_000
+        "raw_events", 252, "Too many partitions for single INSERT block (more than 100).", 150_000
     ),
 }
 
