@@ -98,11 +98,15 @@ class Topics:
 
 
 def _enriched(output: Output, partitions: int) -> dict[int, list[Record]]:
-    keys = _keys(output.enriched.records).to_list()
-    values = output.enriched_json.cast(pl.Binary).to_list()
+    records, texts = output.enriched.records, output.enriched_json
+    fits = texts.str.len_bytes() <= _RECORD_BYTES
+    if not fits.all():
+        records, texts = records.filter(fits), texts.filter(fits)
+    keys = _keys(records).to_list()
+    values = texts.cast(pl.Binary).to_list()
     found: dict[int, list[Record]] = defaultdict(list)
     # A unit's records lie partition by partition.
-    places = output.enriched.records["partition"].rle().struct.unnest()
+    places = records["partition"].rle().struct.unnest()
     at = 0
     for count, partition in places.iter_rows():
         rows = slice(at, at + count)
