@@ -15,23 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from egresslens.clickhouse.frames import PROGRESS
 from egresslens.enrich import Enriched
 
-PROGRESS: Final[dict[str, pl.DataType]] = {
-    "stream_epoch": pl.String(),
-    "topic": pl.String(),
-    "partition": pl.Int32(),
-    "first_offset": pl.Int64(),
-    "last_offset": pl.Int64(),
-    "messages": pl.Int64(),
-    "messages_with_records": pl.Int64(),
-    "messages_filtered": pl.Int64(),
-    "messages_rejected": pl.Int64(),
-    "records": pl.Int64(),
-    "events": pl.Int64(),
-    "gaps": pl.Int64(),
-    "rules_version": pl.UInt32(),
-}
 REASONS: Final = ("filtered", "rejected", "past_retention")
 
 
@@ -106,18 +92,17 @@ def settle(
 
 
 def frame(accounts: Sequence[Account], rules_version: int) -> pl.DataFrame:
-    """Rows of PROGRESS, with a REASONS column of (reason, count) pairs each, for accounts with messages."""
+    """Rows of frames.PROGRESS, for accounts with messages."""
     rows: list[dict[str, Any]] = [
         {
-            **{name: getattr(account, name) for name in PROGRESS if name != "rules_version"},
+            **{name: getattr(account, name) for name in PROGRESS if name not in REASONS},
             "rules_version": rules_version,
             **{name: [{"key": k, "value": v} for k, v in getattr(account, name).items()] for name in REASONS},
         }
         for account in accounts
         if account.first_offset is not None
     ]
-    pairs = pl.List(pl.Struct({"key": pl.String(), "value": pl.Int64()}))
-    return pl.DataFrame(rows, schema={**PROGRESS, **dict.fromkeys(REASONS, pairs)})
+    return pl.DataFrame(rows, schema=PROGRESS)
 
 
 def _marked(messages: pl.Series, total: int) -> npt.NDArray[np.bool_]:

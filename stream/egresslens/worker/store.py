@@ -16,7 +16,7 @@ from egresslens.clickhouse.sink import Sink
 from egresslens.kafka.transport.ledger import Partition
 from egresslens.rules import Rules
 from egresslens.settings import Settings
-from egresslens.worker.accounts import PROGRESS, REASONS, Account, frame
+from egresslens.worker.accounts import REASONS, Account, frame
 from egresslens.worker.replays import Origin, Place
 
 
@@ -94,7 +94,7 @@ class ClickHouseStore:
 
 
 def _account(row: dict[str, Any]) -> Account:
-    account = Account(**{name: row[name] for name in PROGRESS})
+    account = Account(**{name: value for name, value in row.items() if name not in REASONS})
     for name in REASONS:
         getattr(account, name).update({pair["key"]: pair["value"] for pair in row[name]})
     return account

@@ -12,8 +12,9 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from egresslens.clickhouse.frames import DEAD_LETTER
 from egresslens.encode import json_objects
-from egresslens.enrich import ORIGIN, Enriched, enrich, origin
+from egresslens.enrich import Enriched, enrich, origin
 from egresslens.kafka.transport import Batch
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse.partials import Partials, Unfinished
@@ -29,17 +30,6 @@ from egresslens.worker.replays import Origin, Place, Replay, replay_of
 # A dead letter keeps this much of its message in ClickHouse; the topic has it whole.
 RAW_BYTES: Final = 65_536
 _DAY_MS: Final = 86_400_000
-
-DEAD_LETTER: Final[dict[str, pl.DataType]] = {
-    "rules_version": pl.UInt32(),
-    **ORIGIN,
-    "seq": pl.Int32(),
-    "reason": pl.String(),
-    "field": pl.String(),
-    "raw": pl.Binary(),
-    "raw_size": pl.Int64(),
-    "whole": pl.Boolean(),
-}
 
 
 @dataclass(frozen=True)
@@ -208,7 +198,7 @@ def dead_letters(
     rules: Rules,
     rules_version: int,
 ) -> pl.DataFrame:
-    """One row (DEAD_LETTER, `raw` not cut) for each rejected part, with its message's bytes.
+    """One row (frames.DEAD_LETTER, `raw` not cut) for each rejected part, with its message's bytes.
 
     Query strings and what `redact` names are taken out of text as everywhere; bytes that are no text (OTLP)
     stay as they are.
@@ -257,7 +247,7 @@ def leave_out(enriched: Enriched, messages: Sequence[int], reason: Filtered) -> 
 
 
 def given_up(one: Run, parts: Sequence[Unfinished], rules: Rules, rules_version: int) -> pl.DataFrame:
-    """One row (DEAD_LETTER) for each part of a split line whose end never came.
+    """One row (frames.DEAD_LETTER) for each part of a split line whose end never came.
 
     It has the time of its own message, not of one that is read when it is given up: where the batches end
     differs from one delivery to the next, and the time is part of a dead letter's identity.
