@@ -21,6 +21,7 @@ BLOCKED = (
     "199.55.178.23:443 100.3.75.204:48682 kelp.umber.com -"
 )
 INBOUND = istio_json(1, upstream_cluster="inbound|8080||").decode()
+COMPRESSIONS = pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 FILTERED = '{"level":"info","time":"2026-01-02T03:04:05Z","scope":"xdsproxy","msg":"connected"}'
 
 
@@ -44,7 +45,7 @@ def test_parse_prints_each_lines_record_reject_or_filter(log):
     assert objects[4] == {"line": 5, "filtered": {"reason": "proxy_log"}}
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
+@COMPRESSIONS
 def test_parse_reads_compressed_files(log, compress):
     packed = log.with_suffix(".packed")
     packed.write_bytes(compress(log.read_bytes()))
@@ -53,6 +54,51 @@ def test_parse_reads_compressed_files(log, compress):
 
 def test_parse_reads_standard_input(log):
     assert run("parse", "-", input=log.read_bytes()).output == run("parse", str(log)).output
+
+
+@COMPRESSIONS
+def test_compressed_standard_input_is_unpacked(log, compress):
+    packed = compress(log.read_bytes())
+    assert run("parse", "-", input=packed).output == run("parse", str(log)).output
+
+
+@COMPRESSIONS
+def test_compressed_parts_one_after_another_are_one_file(log, compress):
+    packed = log.with_suffix(".packed")
+    half = len(BLOCKED) + 1
+    packed.write_bytes(compress(log.read_bytes()[:half]) + compress(log.read_bytes()[half:]))
+    assert run("parse", str(packed)).output == run("parse", str(log)).output
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [("parse", "kelp.umber.com"), ("formats", "unknown_format"), ("analyze", "kelp.umber.com")],
+)
+def test_a_file_that_is_cut_off_gives_what_came_before_and_exit_code_65(log, command, shown):
+    packed = log.with_suffix(".packed")
+    packed.write_bytes(gzip.compress(log.read_bytes())[:-3])
+    done = run(command, str(packed))
+    assert done.exit_code == 65
+    assert "is damaged or cut off after 5 lines: it ends before its end mark" in done.stderr
+    assert shown in done.stdout
+
+
+@COMPRESSIONS
+def test_a_file_that_is_damaged_says_so(log, compress):
+    packed = bytearray(compress(os.urandom(50_000)))
+    packed[3_000:3_100] = b"x" * 100
+    log.with_suffix(".packed").write_bytes(packed[:-20])
+    done = run("formats", str(log.with_suffix(".packed")))
+    assert done.exit_code == 65
+    assert "damaged or cut off" in done.stderr
+
+
+def test_advice_is_not_built_on_half_a_file(log):
+    packed = log.with_suffix(".packed")
+    packed.write_bytes(gzip.compress(log.read_bytes())[:-9])
+    done = run("whatif", "--file", str(packed))
+    assert done.exit_code == 65
+    assert done.stdout == ""
 
 
 def test_a_message_in_a_json_string_may_hold_line_breaks(tmp_path):

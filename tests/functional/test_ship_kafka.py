@@ -111,6 +111,17 @@ def test_once_refuses_a_file_that_does_not_exist(ship, tmp_path):
     assert "there is no file" in shipper.said()
 
 
+def test_a_file_that_is_not_there_yet_is_waited_for_and_it_says_so(broker, ship, topic, tmp_path):
+    name, file = topic(1), tmp_path / "later.log"
+    shipper = ship(file, "--topic", name)
+    deadline = time.monotonic() + DEADLINE_S
+    while "later.log yet: waiting for it" not in shipper.said():
+        assert time.monotonic() < deadline, shipper.said()
+        time.sleep(0.05)
+    file.write_bytes(b"first\n")
+    assert [one.value for one in consumed(broker.bootstrap, name, bool)] == [b"first"]
+
+
 def test_a_followed_file_is_sent_as_it_grows_and_sigterm_ends_cleanly(broker, ship, topic, tmp_path):
     name, file = topic(), tmp_path / "access.log"
     shipper = ship(file, "--topic", name)

@@ -8,7 +8,7 @@ import click
 import orjson
 import polars as pl
 
-from egresslens.cli.reading import read
+from egresslens.cli.reading import CutOff, read
 from egresslens.cli.tables import console, print_table
 from egresslens.encode import json_rows
 from egresslens.enrich import enrich, origin
@@ -32,31 +32,40 @@ def command(paths: tuple[str, ...], limit: int, as_json: bool) -> None:
 
     Who calls what, and what was blocked and who tried: with the same code that the worker runs, so the
     labels are the same. Gateways' records are left out, since the sidecar logged the same call.
+
+    Exit codes: 65 a compressed file is damaged or cut off; the answers are of what came before.
     """
     rules = load().rules
     counts = {"records": 0}
     summaries: list[pl.DataFrame] = []
     lines = 0
-    for path, chunk in read(paths):
-        # A line without a time is as old as its file at most.
-        stamp = int(Path(path).stat().st_mtime * 1000) if path != "-" else None
-        origins = origin("", path, 0, range(len(chunk)), [stamp] * len(chunk))
-        enriched = enrich(chunk, origins, rules, keep_all=True)
-        kept = enriched.records.filter(pl.col("label").is_in(STORED_LABELS))
-        summaries.append(summarize(kept))
-        lines += len(chunk)
-        counts["records"] += enriched.records.height
-        _count(counts, "label", enriched.records["label"])
-        _count(counts, "rejected", enriched.rejects["reason"])
-        _count(counts, "filtered", enriched.filtered["reason"])
+    cut_off: CutOff | None = None
+    try:
+        for path, chunk in read(paths):
+            # A line without a time is as old as its file at most.
+            stamp = int(Path(path).stat().st_mtime * 1000) if path != "-" else None
+            origins = origin("", path, 0, range(len(chunk)), [stamp] * len(chunk))
+            enriched = enrich(chunk, origins, rules, keep_all=True)
+            kept = enriched.records.filter(pl.col("label").is_in(STORED_LABELS))
+            summaries.append(summarize(kept))
+            lines += len(chunk)
+            counts["records"] += enriched.records.height
+            _count(counts, "label", enriched.records["label"])
+            _count(counts, "rejected", enriched.rejects["reason"])
+            _count(counts, "filtered", enriched.filtered["reason"])
+    except CutOff as error:
+        cut_off = error
+    if lines:
+        rows = combine(summaries)
+        if as_json:
+            texts = ",".join(json_rows(rows)) if rows.height else ""
+            click.echo(f'{{"lines":{lines},"counts":{orjson.dumps(counts).decode()},"rows":[{texts}]}}')
+        else:
+            _print(rows, counts, lines, limit)
+    if cut_off:
+        raise cut_off
     if not lines:
         raise click.ClickException("nothing to read: the input is empty")
-    rows = combine(summaries)
-    if as_json:
-        texts = ",".join(json_rows(rows)) if rows.height else ""
-        click.echo(f'{{"lines":{lines},"counts":{orjson.dumps(counts).decode()},"rows":[{texts}]}}')
-        return
-    _print(rows, counts, lines, limit)
 
 
 def _count(counts: dict[str, int], kind: str, values: pl.Series) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -12,11 +11,10 @@ import click
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from egresslens.cli import EX_UNAVAILABLE
+from egresslens.cli.away import away
 from egresslens.cli.history import Span
 from egresslens.clickhouse.client import connect
 from egresslens.settings import Settings
-from egresslens.text import visible
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -84,5 +82,4 @@ def asking(settings: Settings) -> Iterator[Client]:
         finally:
             client.close()
     except ClickHouseError as error:
-        click.secho(f"ClickHouse at {settings.clickhouse_url}: {visible(str(error))}", fg="red", err=True)
-        sys.exit(EX_UNAVAILABLE)
+        away(settings, error)

@@ -14,7 +14,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from kafka.errors import KafkaError
 
 from egresslens import dlq
-from egresslens.cli import EX_UNAVAILABLE
+from egresslens.cli.away import away
 from egresslens.cli.tables import console, print_table
 from egresslens.clickhouse.client import connect
 from egresslens.dlq import Selection
@@ -118,8 +118,5 @@ def _ask(action: Callable[..., Any]) -> Any:
     settings = load()
     try:
         return action(connect(settings, "reader"), settings)
-    except ClickHouseError as error:
-        click.secho(f"ClickHouse at {settings.clickhouse_url}: {error}", fg="red", err=True)
-    except KafkaError as error:
-        click.secho(f"Kafka at {settings.kafka_brokers}: {error!r}", fg="red", err=True)
-    sys.exit(EX_UNAVAILABLE)
+    except (ClickHouseError, KafkaError) as error:
+        away(settings, error)

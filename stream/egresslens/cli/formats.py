@@ -14,7 +14,7 @@ import polars as pl
 from pydantic import ValidationError
 from rich.text import Text
 
-from egresslens.cli.reading import read
+from egresslens.cli.reading import CutOff, read
 from egresslens.cli.tables import console, print_table
 from egresslens.parse import parse, template
 from egresslens.rules import Rules
@@ -108,13 +108,19 @@ def command(file: str, tried: tuple[str, ...], shape: Literal["table", "json"]) 
     JSON) is tested on real lines before it goes into EGRESSLENS_LOG_FORMAT.
 
     \b
-    Exit codes: 0, or 1 if no line is of a format given with --try.
+    Exit codes: 0, 1 if no line is of a format given with --try, 65 a compressed file is damaged or cut off.
     """
     rules = _trying(load().rules, tried)
     census = Census()
-    for _, chunk in read([file]):
-        census.add(chunk, rules)
+    cut_off: CutOff | None = None
+    try:
+        for _, chunk in read([file]):
+            census.add(chunk, rules)
+    except CutOff as error:
+        cut_off = error
     if not census.lines:
+        if cut_off:
+            raise cut_off
         raise click.ClickException("nothing to read: the input is empty")
     customs = [_custom(one) for one in template.compiled(rules.log_format)]
     if shape == "json":
@@ -122,6 +128,8 @@ def command(file: str, tried: tuple[str, ...], shape: Literal["table", "json"]) 
         click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     else:
         _print(census, customs)
+    if cut_off:
+        raise cut_off
     if tried and not any(name.startswith("custom_") for name in census.formats):
         sys.exit(EXIT_NONE_FITS)
 

@@ -15,7 +15,8 @@ import polars as pl
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from egresslens import observed
-from egresslens.cli import EX_DATAERR, EX_UNAVAILABLE
+from egresslens.cli import EX_DATAERR
+from egresslens.cli.away import away
 from egresslens.cli.reading import read
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.observed import read_observed
@@ -124,12 +125,6 @@ def wrong(error: RegistryError) -> NoReturn:
     for problem in error.problems:
         click.secho(visible(str(problem)), fg="red", err=True)
     sys.exit(EX_DATAERR)
-
-
-def away(settings: Settings, error: ClickHouseError) -> NoReturn:
-    """Say that ClickHouse cannot be asked, and end with exit code 69."""
-    click.secho(f"ClickHouse at {settings.clickhouse_url}: {error}", fg="red", err=True)
-    sys.exit(EX_UNAVAILABLE)
 
 
 def _of_logs(settings: Settings, logs: Sequence[str], cluster: str | None) -> pl.DataFrame:

@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from egresslens.cli import EX_CONFIG, EX_UNAVAILABLE
+from egresslens.cli import EX_CONFIG
+from egresslens.cli.away import away
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import MigrateError, migrate, script
 from egresslens.settings import load
@@ -35,8 +36,7 @@ def command(file: Path | None, dry_run: bool) -> None:
         click.secho(str(error), fg="red", err=True)
         sys.exit(EX_CONFIG)
     except ClickHouseError as error:
-        click.secho(f"ClickHouse at {settings.clickhouse_url}: {error}", fg="red", err=True)
-        sys.exit(EX_UNAVAILABLE)
+        away(settings, error)
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:

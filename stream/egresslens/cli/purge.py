@@ -8,9 +8,10 @@ from datetime import datetime
 import click
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from egresslens.cli import EX_UNAVAILABLE, EX_USAGE
+from egresslens.cli import EX_USAGE
+from egresslens.cli.away import away
 from egresslens.clickhouse.client import connect
-from egresslens.purge import Target, count, purge
+from egresslens.purge import KEPT, Target, count, purge
 from egresslens.settings import Settings, load
 
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -35,9 +36,10 @@ def command(
 ) -> None:
     """Remove a workload's or a host's records of whole days from every table, for good.
 
-    Dead letters have no fields, so those that mention the names go. What it cannot reach it says: Kafka's
-    topics and backups. A worker that still holds a window of the last minutes writes it again; purge days
-    that are over, or stop the workers first.
+    Incidents go as a whole. Dead letters have no fields, so those that mention the names go. What it cannot
+    reach it says: Kafka's topics, the registry and backups. A worker that still holds a window of the last
+    minutes writes it again, and so does the alerts process with an incident that goes on; purge days that are
+    over, or stop both first.
     """
     settings = load()
     target = Target(first.date(), last.date(), namespace, workload, host)
@@ -49,14 +51,15 @@ def command(
         rows = count(client, settings, target)
         for table, number in rows.items():
             click.echo(f"{number:>12,}  {table}")
-        if dry_run or not sum(rows.values()):
+        if dry_run:
             return
-        if not yes:
+        if sum(rows.values()) and not yes:
             click.confirm("Remove these rows for good?", abort=True)
-        purge(client, settings, target)
+        removed = purge(client, settings, target)
     except ClickHouseError as error:
-        click.secho(f"ClickHouse at {settings.clickhouse_url}: {error}", fg="red", err=True)
-        sys.exit(EX_UNAVAILABLE)
+        away(settings, error)
+    for table in sorted(removed.keys() - rows.keys()):
+        click.echo(f"{removed[table]:>12,}  {table} (of what is no longer seen)")
     click.echo("removed")
     click.echo(unreached(settings), err=True)
 
@@ -69,8 +72,10 @@ def unreached(settings: Settings) -> str:
         settings.windows_topic,
         settings.dead_letter_topic,
         settings.replay_topic,
+        settings.alerts_topic,
     ]
     return (
         f"Not reached: the Kafka topics {', '.join(topics)} (their retention removes it; a worker that reads "
-        "them again stores it again), backups of ClickHouse, and whatever consumers downstream have kept."
+        f"them again stores it again), {', '.join(KEPT.values())}, backups of ClickHouse, and whatever "
+        "consumers downstream have kept."
     )

@@ -12,7 +12,7 @@ import orjson
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from kafka.errors import KafkaError
 
-from egresslens.cli import EX_UNAVAILABLE
+from egresslens.cli.away import away
 from egresslens.clickhouse.client import connect
 from egresslens.reconcile import Report, reconcile
 from egresslens.settings import Settings, load
@@ -46,12 +46,8 @@ def command(as_json: bool, hours: int) -> None:
     settings = load()
     try:
         report = _persistent(settings, hours)
-    except ClickHouseError as error:
-        click.secho(f"ClickHouse at {settings.clickhouse_url}: {error}", fg="red", err=True)
-        sys.exit(EX_UNAVAILABLE)
-    except (KafkaError, OSError) as error:
-        click.secho(f"Kafka at {settings.kafka_brokers}: {error!r}", fg="red", err=True)
-        sys.exit(EX_UNAVAILABLE)
+    except (ClickHouseError, KafkaError, OSError) as error:
+        away(settings, error)
     click.echo(orjson.dumps(report.as_dict()) if as_json else _text(report))
     sys.exit(1 if report.differences else 0)
 

@@ -16,7 +16,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from rich.console import Console
 
 from egresslens.cli import EX_CONFIG
-from egresslens.cli.history import Span, away, read_files
+from egresslens.cli.away import away, said
+from egresslens.cli.history import Span, read_files
 from egresslens.cli.tables import console, print_table
 from egresslens.clickhouse.client import connect
 from egresslens.judge import Judges
@@ -188,9 +189,7 @@ def _look(settings: Settings, changed: Registry | None) -> bool:
         refreshed = _refresh(client, settings, everything=False)
         client.close()
     except ClickHouseError as error:
-        click.secho(
-            f"ClickHouse at {settings.clickhouse_url}: {error}; will be tried again", fg="red", err=True
-        )
+        click.secho(f"{said(settings, error)} It will be tried again.", fg="red", err=True)
         return False
     if refreshed.destinations or refreshed.addresses:
         click.echo(_judged(refreshed))

@@ -28,6 +28,8 @@ from egresslens.ship.positions import Positions, PositionsError
 from egresslens.ship.run import Shipped, ship
 from egresslens.ship.tail import expand
 
+log = logging.getLogger(__name__)
+
 POSITION_FILE = "ship.json"
 
 
@@ -59,11 +61,14 @@ def command(
     files ('access.log*') finds those that came and went while nobody followed.
     """
     settings = load()
-    if once:
-        _refuse_missing(files)
+    missing = _missing(files)
+    if once and missing:
+        raise click.UsageError(f"there is no file {missing[0]}")
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
     # kafka-python logs every attempt to reach a broker; `ship` says once that it cannot.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    for file in missing:
+        log.warning("there is no file %s yet: waiting for it", file)
     topic = topic or settings.access_log_topics[0]
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -102,10 +107,9 @@ def _producer(settings: Settings, topic: str) -> KafkaProducer:
     return producer
 
 
-def _refuse_missing(files: tuple[str, ...]) -> None:
-    for file in files:
-        if not any(Path(path).exists() for path in expand(file)):
-            raise click.UsageError(f"there is no file {file}")
+def _missing(files: tuple[str, ...]) -> list[str]:
+    """Those of the names and patterns that name nothing now."""
+    return [file for file in files if not any(Path(path).exists() for path in expand(file))]
 
 
 def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
