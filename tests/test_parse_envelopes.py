@@ -366,6 +366,18 @@ def test_an_envelope_tells_the_pod(wrap, line):
 
 
 @LINES
+def test_googles_pod_labels_name_the_workload_before_the_pods_name_does(line):
+    found = google_cloud(line)
+    found["labels"] = {"k8s-pod/app": "front"}
+    assert only(read(found))["source_workload"] == "front"
+
+
+@LINES
+def test_an_envelope_may_tell_the_pods_address(line):
+    assert only(read(vector(line)))["source_pod_ip"] == "10.0.0.1"
+
+
+@LINES
 @pytest.mark.parametrize("wrap", [filebeat, vector, ship])
 def test_node_labels_tell_region_and_zone(wrap, line):
     row = only(read(wrap(line)))

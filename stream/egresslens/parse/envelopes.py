@@ -49,12 +49,13 @@ PAYLOADS: Final[tuple[str, ...]] = (
 )
 TIMES: Final[tuple[str, ...]] = ("time", "timestamp", "@timestamp", "date", "receiveTimestamp", "ts")
 
-# What tells about the pod, in order of trust.
+# What tells about the pod, in order of trust. Google Cloud's pod labels come before its resource, which
+# knows the pod's name alone: a label names the workload better than a name without its random parts.
 READERS: Final[tuple[tuple[str, source.Read], ...]] = (
     ("kubernetes", source.cached(source.from_kubernetes)),
+    ("labels", source.cached(source.from_gcp_labels)),
     ("resource", source.cached(source.from_resource)),
     ("resources", source.cached(source.from_resource)),
-    ("labels", source.cached(source.from_gcp_labels)),
     ("orchestrator", source.from_orchestrator),
     ("cloud", source.from_cloud),
     ("cluster", source.from_cluster),
