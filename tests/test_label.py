@@ -133,6 +133,7 @@ def test_an_old_proxys_block_is_inferred_with_medium_confidence():
         {"response_flags": None},
         {"response_flags": ["UH"], "bytes_sent": 1},
         {"response_flags": ["UH"], "downstream_local_address": "10.1.0.9:8080"},
+        {"response_flags": ["UH"], "source_pod_ip": "203.0.113.7"},
     ],
 )
 def test_no_old_block_without_every_sign_of_it(fields):
@@ -252,6 +253,36 @@ def test_a_wildcard_agrees_with_the_hosts_it_covers():
 def test_an_outbound_listener_on_the_pods_own_address_is_a_gateways():
     found = labelled(upstream_cluster="outbound|80||a.example", downstream_local_address="10.1.0.9:8080")
     assert found["hop"] == "gateway"
+
+
+def test_a_gateways_failed_tcp_call_is_known_by_the_pods_address():
+    found = tcp(
+        upstream_cluster="outbound|443||a.example",
+        upstream_local_address=None,
+        downstream_local_address="10.1.0.30:8443",
+        source_pod_ip="10.1.0.30",
+    )
+    assert found["hop"] == "gateway"
+
+
+def test_a_server_name_in_istios_own_form_was_read_by_a_gateway():
+    found = tcp(
+        upstream_cluster="outbound|443||a.example",
+        upstream_local_address=None,
+        downstream_local_address="10.1.0.30:8443",
+        requested_server_name="outbound_.443_._.a.example",
+    )
+    assert (found["hop"], found["destination_host"]) == ("gateway", "a.example")
+
+
+def test_through_an_egress_proxy_the_host_asked_for_is_the_destination():
+    found = labelled(
+        upstream_cluster="outbound|3128||proxy.infra.svc.cluster.local",
+        route_name="allow_any",
+        authority="a.example",
+    )
+    assert verdict(found) == ("outbound", "cluster", "high")
+    assert (found["destination_host"], found["mismatch"]) == ("a.example", False)
 
 
 def test_the_envelopes_word_on_the_hop_wins():

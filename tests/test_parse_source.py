@@ -72,7 +72,13 @@ def test_filebeats_object_tells_the_node_and_the_owner_too():
         container={"name": "istio-proxy"},
     )
     assert found == Source(
-        namespace="shop", workload="front", pod=POD, region="r1", zone="z1", container="istio-proxy"
+        namespace="shop",
+        workload="front",
+        pod=POD,
+        region="r1",
+        zone="z1",
+        pod_ip="10.0.0.1",
+        container="istio-proxy",
     )
 
 
@@ -215,7 +221,7 @@ def test_a_spiffe_uri_gives_the_namespace_and_no_workload():
 )
 def test_a_node_id_tells_pod_namespace_and_role(kind, role):
     found = source.from_node_id(f"{kind}~10.0.0.1~{POD}.shop~shop.svc.cluster.local")
-    assert found == Source(namespace="shop", workload="web", pod=POD, role=role)
+    assert found == Source(namespace="shop", workload="web", pod=POD, role=role, pod_ip="10.0.0.1")
     assert source.from_node_id("nonsense") == UNKNOWN
 
 
@@ -251,7 +257,9 @@ def test_older_access_log_services_tell_the_pod_by_node_name():
             "node_name": f"sidecar~10.0.0.1~{POD}.shop~shop.svc.cluster.local",
         }
     )
-    assert found == Source(namespace="shop", workload="web", pod=POD, zone="z1", role="sidecar")
+    assert found == Source(
+        namespace="shop", workload="web", pod=POD, zone="z1", role="sidecar", pod_ip="10.0.0.1"
+    )
 
 
 def test_the_service_name_is_the_last_resort():

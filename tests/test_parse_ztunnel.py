@@ -74,6 +74,7 @@ def test_the_source_is_the_client(line):
         "source_region": None,
         "source_zone": None,
         "source_role": None,
+        "source_pod_ip": None,
     }
     assert record["downstream_remote_address"] == "10.42.0.9:33772"
 

@@ -115,7 +115,7 @@ def label(records: pl.DataFrame, rules: Rules) -> pl.DataFrame:
             pl.when(~pl.col("authority:is_address")).then("authority:host"),
             pl.when(~pl.col("requested_server_name:is_address")).then("requested_server_name:host"),
         ).alias("asked"),
-        _is_egress_gateway(frame, rules).alias("via_gateway"),
+        (_is_egress_gateway(frame, rules) | _is_egress_proxy()).alias("via_gateway"),
     )
     frame = frame.with_columns(_decide())
     frame = frame.with_columns(_hop().alias("hop"))
@@ -134,15 +134,15 @@ def _decide() -> list[pl.Expr]:
     direction = pl.col("direction")
     nothing_moved = (pl.col("bytes_received") == 0) & (pl.col("bytes_sent") == 0)
     # Proxies up to 1.9 log a blocked connection without its cluster. The destination of a blocked outbound
-    # connection is never the pod's own address, which is also the caller's.
+    # connection is never the pod's own address, which is also the caller's: that one was inbound.
     old_block = (
         (kind == "none")
         & pl.col("method").is_null()
         & flags.list.contains("UH")
         & nothing_moved
         & (pl.col("downstream_local_address:ip") != pl.col("downstream_remote_ip"))
+        & ~_at_own_address()
     )
-    # With an egress proxy configured, allow_any routes to that proxy's own named cluster.
     allow_any = route.str.starts_with("allow_any") & (kind != "outbound")
     rules: list[tuple[pl.Expr, str | pl.Expr, str, str]] = [
         (kind == "passthrough", "passthrough", "cluster", "high"),
@@ -175,10 +175,17 @@ def _first(rules: list[tuple[pl.Expr, str | pl.Expr]], otherwise: str) -> pl.Exp
     )
 
 
+def _at_own_address() -> pl.Expr:
+    """Whether the call came to the proxy's own pod, where the envelope tells the pod's address."""
+    own = pl.col("downstream_local_address:ip") == pl.col("source_pod_ip")
+    return own.fill_null(value=False)
+
+
 def _hop() -> pl.Expr:
     """Which proxy wrote the record: the envelope's word first, then the shape of its addresses.
 
     A gateway's listener is on the pod's own address, a sidecar's outbound listener on the destination's.
+    Istio's `outbound_.PORT_.SUBSET_.HOST` as SNI is written by a sidecar, for a gateway to read.
     """
     own_listener = pl.col("downstream_local_address:ip") == pl.col("upstream_local_ip")
     # Where no upstream was chosen there is no local address: a gateway's caller is the first hop of XFF.
@@ -191,7 +198,9 @@ def _hop() -> pl.Expr:
     return pl.coalesce(
         pl.col("source_role"),
         pl.when(pl.col("kind") == "waypoint").then(pl.lit("waypoint")),
-        pl.when(outward & (own_listener | relayed)).then(pl.lit("gateway")),
+        pl.when(outward & (own_listener | relayed | pl.col("is_srv") | _at_own_address())).then(
+            pl.lit("gateway")
+        ),
         pl.lit("sidecar"),
     )
 
@@ -298,6 +307,12 @@ def _ip(column: str) -> pl.Expr:
     text = pl.col(column)
     bare = text.str.strip_chars_end("0123456789").str.strip_suffix(":").str.strip_chars("[]")
     return pl.when(text.str.contains("://", literal=True)).then(None).otherwise(bare)
+
+
+def _is_egress_proxy() -> pl.Expr:
+    """Whether allow_any went to outboundTrafficPolicy.egressProxy, whatever host was asked for."""
+    through = pl.col("route_name").str.starts_with("allow_any") & (pl.col("kind") == "outbound")
+    return through.fill_null(value=False)
 
 
 def _is_egress_gateway(frame: pl.DataFrame, rules: Rules) -> pl.Expr:

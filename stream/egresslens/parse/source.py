@@ -43,6 +43,7 @@ class Source(NamedTuple):
     zone: str | None = None
     role: str | None = None
     container: str | None = None
+    pod_ip: str | None = None
 
     def over(self, other: Source) -> Source:
         """These facts, and the other's where this one knows nothing."""
@@ -63,6 +64,7 @@ COLUMNS: Final[tuple[str, ...]] = (
     "source_zone",
     "source_role",
     "container",
+    "source_pod_ip",
 )
 
 Read = Callable[[str], Source]
@@ -275,6 +277,7 @@ class _Pod(NamedTuple):
     namespace: str | None
     container: str | None
     cluster: str | None
+    ip: str | None
     labels: frozenset[tuple[str, str]]
     node_labels: frozenset[tuple[str, str]]
     owners: tuple[tuple[str, str], ...]
@@ -296,6 +299,7 @@ def from_kubernetes(text: str) -> Source:
         _raw(get("namespace_name")) or _raw(get("pod_namespace")) or _raw(get("namespace")),
         _raw(get("container_name")) or _raw(get("container")),
         _raw(get("cluster")) or _raw(get("cluster_name")),
+        _raw(get("pod_ip")) or _raw(_dig(get("pod"), "ip")),
         _frozen(get("labels") or get("pod_labels") or _dig(get("pod"), "labels")),
         _frozen(get("node_labels") or _dig(get("node"), "labels")),
         () if _OWNERS.isdisjoint(found) else tuple(_owners(found)),
@@ -312,7 +316,9 @@ def _conclude(pod: _Pod) -> Source:
     source = from_pod(
         name(pod.pod), name(pod.namespace), labels, next(owners, None), labels_of(dict(pod.node_labels))
     )
-    return source._replace(cluster=name(pod.cluster) or source.cluster, container=name(pod.container))
+    return source._replace(
+        cluster=name(pod.cluster) or source.cluster, pod_ip=name(pod.ip), container=name(pod.container)
+    )
 
 
 _known = lru_cache(CACHED_TEXTS)(_conclude)
@@ -425,6 +431,7 @@ def from_attributes(attributes: Mapping[str, object]) -> Source:
     )
     source = Source(
         cluster=name(attributes.get("k8s.cluster.name")),
+        pod_ip=name(attributes.get("k8s.pod.ip")),
         container=name(attributes.get("k8s.container.name")),
     ).over(source)
     source = source.over(
@@ -516,7 +523,7 @@ def from_node_id(text: str) -> Source:
         return UNKNOWN
     pod, _, namespace = parts[2].rpartition(".")
     source = from_pod(name(pod), name(namespace), {})
-    return source._replace(role=_NODE_ROLES[parts[0]])
+    return source._replace(role=_NODE_ROLES[parts[0]], pod_ip=name(parts[1]))
 
 
 # Keys that operators give in JSON formats and OpenTelemetry labels to what a proxy knows of its own pod
@@ -526,6 +533,7 @@ FLAT_KEYS: Final[dict[str, tuple[str, ...]]] = {
     "namespace": ("source_namespace", "namespace", "pod_namespace", "POD_NAMESPACE"),
     "workload": ("source_workload", "workload", "workload_name", "ISTIO_META_WORKLOAD_NAME"),
     "pod": ("source_pod", "pod_name", "pod", "POD_NAME"),
+    "pod_ip": ("pod_ip", "POD_IP"),
     "region": ("source_region",),
     "zone": ("source_zone",),
     "spiffe": ("source_principal",),
@@ -539,6 +547,7 @@ FLAT_READERS: Final[dict[str, Read]] = {
     "namespace": lambda text: Source(namespace=name(text)),
     "workload": lambda text: Source(workload=(workload := name(text)), role=role_of({}, workload)),
     "pod": lambda text: from_pod(name(text), None, {}),
+    "pod_ip": lambda text: Source(pod_ip=name(text)),
     "region": lambda text: Source(region=name(text)),
     "zone": lambda text: Source(zone=name(text)),
     "spiffe": from_spiffe,

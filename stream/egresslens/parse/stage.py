@@ -28,6 +28,7 @@ ENVELOPE: Final[dict[str, pl.DataType]] = {
     "source_region": pl.String(),
     "source_zone": pl.String(),
     "source_role": pl.String(),
+    "source_pod_ip": pl.String(),
 }
 
 LINES: Final[dict[str, pl.DataType]] = {**PLACE, **ENVELOPE, "text": pl.String()}
@@ -35,6 +36,7 @@ RECORDS: Final[dict[str, pl.DataType]] = {
     **PLACE,
     "envelope_time": TIMESTAMP,
     "source_role": pl.String(),
+    "source_pod_ip": pl.String(),
     # `inbound` or `outbound`, where the proxy says so itself (ztunnel) instead of naming a cluster.
     "direction": pl.String(),
     **PARSED,

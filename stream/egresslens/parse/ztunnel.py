@@ -118,6 +118,7 @@ def _fields(rows: pl.DataFrame, name: str) -> pl.DataFrame:
         pl.coalesce(f"{_K}src.cluster", "source_cluster").alias("source_cluster"),
         *(pl.when(out).then(column).alias(column) for column in ("source_region", "source_zone")),
         pl.lit(None, pl.String).alias("source_role"),
+        pl.lit(None, pl.String).alias("source_pod_ip"),
         pl.col(f"{_K}direction").alias("direction"),
         _began(rows).alias("start_time"),
         pl.col(f"{_K}duration").alias("duration"),
