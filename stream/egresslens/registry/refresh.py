@@ -7,11 +7,13 @@ the next refresh. Running twice, or being interrupted, does no harm: names are w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from egresslens.clickhouse.delete import delete
 from egresslens.judge.frames import Judges
 from egresslens.judge.home import Homes, Workload
 from egresslens.registry.store import Client, insert
@@ -55,6 +57,8 @@ _ADDRESS_DAYS: Final = 2
 _ENVELOPE_DAYS: Final = 7
 # A host whose addresses differ is joined with so many of them: a row of the views carries them all.
 _HOST_ADDRESSES: Final = 64
+# Keys per statement: far below ClickHouse's max_query_size of 256 KiB, whatever the hosts' names.
+_KEYS: Final = 500
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,38 @@ def refresh(
     insert(client, f"{database}.raw_homes", [(*one, now) for one in homes], _HOME)
     insert(client, f"{database}.raw_judgements", [_name_row(one, judges, now) for one in names], _NAME)
     return Refreshed(len(names), len(ips), len(homes))
+
+
+def forget(client: Client, settings: Settings) -> dict[str, int]:
+    """Remove the judgements of what is no longer seen: after facts were removed. Rows removed, by table.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: a statement failed; what is removed stays removed.
+    """
+    names = _names(client, settings, everything=True)
+    hosts = {(cluster, host) for cluster, _, host, _ in names}
+    workloads = {tuple(row) for row in _workloads(client, settings)}
+    seen: dict[str, tuple[Sequence[str], AbstractSet[tuple[Any, ...]]]] = {
+        "raw_judgements": (_NAME[:4], set(names)),
+        "raw_judged_addresses": (_ADDRESS[:2], hosts),
+        "raw_judged_hosts": (_ADDRESS[:2], hosts),
+        "raw_homes": (_HOME[:3], workloads),
+    }
+    return {table: _forget(client, settings, table, *of) for table, of in seen.items()}
+
+
+def _forget(
+    client: Client, settings: Settings, table: str, key: Sequence[str], seen: AbstractSet[tuple[Any, ...]]
+) -> int:
+    columns = ", ".join(key)
+    stored = client.query(
+        f"SELECT {columns}, count() FROM {settings.database}.{table} GROUP BY {columns}"  # noqa: S608 - names of ours
+    ).result_rows
+    unseen = {tuple(one): count for *one, count in stored if tuple(one) not in seen}
+    keys = sorted(unseen)
+    for at in range(0, len(keys), _KEYS):
+        delete(client, settings, table, f"({columns}) IN %(keys)s", {"keys": keys[at : at + _KEYS]})
+    return sum(unseen.values())
 
 
 def _are_stale(client: Client, settings: Settings) -> bool:
@@ -188,10 +224,6 @@ def _hosts(database: str, now: datetime) -> str:
 def _homes(client: Client, settings: Settings, registries: Registries) -> list[tuple[Any, ...]]:
     """Homes of all workloads that were seen, where they are not what is stored."""
     database = settings.database
-    seen = client.query(
-        f"SELECT DISTINCT {_WHO} "  # noqa: S608 - names of ours
-        f"FROM {database}.raw_view_destinations WHERE source_workload IS NOT NULL"
-    ).result_rows
     observed = _observed(
         client.query(
             f"SELECT {_WHO}, "  # noqa: S608 - names of ours
@@ -208,12 +240,21 @@ def _homes(client: Client, settings: Settings, registries: Registries) -> list[t
     }
     homes: dict[str, Homes] = {}
     found = []
-    for cluster, namespace, workload in seen:
+    for cluster, namespace, workload in _workloads(client, settings):
         if cluster not in homes:
             homes[cluster] = Homes(registries.of(cluster), observed.get(cluster))
         home = homes[cluster].of(cluster, Workload(namespace, workload))
         if stored.get((cluster, namespace, workload)) != tuple(home):
             found.append((cluster, namespace, workload, list(home.regions), home.confidence, home.reason))
+    return found
+
+
+def _workloads(client: Client, settings: Settings) -> Sequence[tuple[str, str, str]]:
+    """Cluster, namespace and name of every workload that was seen."""
+    found: Sequence[tuple[str, str, str]] = client.query(
+        f"SELECT DISTINCT {_WHO} "  # noqa: S608 - names of ours
+        f"FROM {settings.database}.raw_view_destinations WHERE source_workload IS NOT NULL"
+    ).result_rows
     return found
 
 

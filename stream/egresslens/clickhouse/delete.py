@@ -1,0 +1,30 @@
+"""Removing rows for good, on one server or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from egresslens.settings import Settings
+
+
+class Client(Protocol):
+    """What deleting needs of a clickhouse-connect client."""
+
+    def command(self, cmd: str, parameters: Mapping[str, Any], /, *, settings: dict[str, Any]) -> Any:
+        """Run a statement."""
+
+
+def delete(client: Client, settings: Settings, table: str, where: str, parameters: Mapping[str, Any]) -> None:
+    """Delete rows of a raw table; returns when they are gone.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the statement failed.
+    """
+    local = "_local" if settings.cluster else ""
+    on_cluster = f" ON CLUSTER '{settings.cluster}'" if settings.cluster else ""
+    client.command(
+        f"ALTER TABLE {settings.database}.{table}{local}{on_cluster} DELETE WHERE {where}",
+        parameters,
+        settings={"mutations_sync": 2},
+    )
