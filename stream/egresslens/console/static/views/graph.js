@@ -1,0 +1,102 @@
+import { ask } from "../api.js";
+import { timeline } from "../chart.js";
+import { h } from "../dom.js";
+import { graph } from "../graph.js";
+import { edgeKey } from "../graphmodel.js";
+import { destinationName, LABELS, labelOf, sourceName } from "../names.js";
+import { badge, choice, nothing, statements, tag, tiles } from "../parts.js";
+import { filters, go, range } from "../state.js";
+import { table } from "../table.js";
+import { bytes, count, plural, share } from "../text.js";
+
+const MANY_SOURCES = 60;
+const MANY_DESTINATIONS = 120;
+const ROWS = 20;
+
+export default {
+  id: "graph",
+  title: "Overview",
+  about: "Who calls what outside the mesh, and whether it was let out.",
+  labelled: true,
+
+  async load(state, signal) {
+    const asked = { ...range(state), ...filters(state), label: state.label };
+    const [answer, line] = await Promise.all([askGraph(state, asked, signal), ask("timeline", asked, signal)]);
+    return { ...answer, line };
+  },
+
+  says: ({ totals }) => `${plural(totals.requests, "request")}, ${count(totals.blocked)} blocked`,
+
+  draw(data, state, meta) {
+    const { edges, totals } = data;
+    if (!edges.length) return nothing("records", meta);
+    const measure = state.measure;
+    const passthrough = edges.filter((edge) => edge.label === "passthrough").reduce((sum, edge) => sum + edge.requests, 0);
+    return [
+      tiles(
+        { name: "Requests", value: count(totals.requests), note: totals.errors ? `${share(totals.errors, totals.requests)} errors` : "no errors" },
+        { name: "Blocked", kind: "blackhole", value: count(totals.blocked), note: share(totals.blocked, totals.requests) },
+        { name: "Let out unknown", kind: "passthrough", value: count(passthrough), note: share(passthrough, totals.requests) },
+        { name: "Known", kind: "outbound", value: count(totals.registered), note: share(totals.registered, totals.requests) },
+        { name: "Sent out", value: bytes(totals.bytes_received), note: `${bytes(totals.bytes_sent)} came back` },
+        { name: "Between", value: count(totals.sources), note: `${totals.sources === 1 ? "workload" : "workloads"}, ${plural(totals.destinations, "destination")}` },
+      ),
+      h("section", { "aria-labelledby": "line-title" }, h("h2", { id: "line-title" }, "Requests over time"),
+        timeline(data.line.points, data.line.range, { height: 96, title: "Requests over time by label" })),
+      h("section", { "aria-labelledby": "graph-title" },
+        h("div", { class: "heading" }, h("h2", { id: "graph-title" }, "Egress graph"),
+          choice("measure", "Width", { requests: "Requests", bytes: "Bytes" }, measure),
+          choice("gs", "Left by", { workload: "Workload", namespace: "Namespace" }, data.groups.source),
+          choice("gd", "Right by", { host: "Host", domain: "Domain" }, data.groups.destination)),
+        groupNote(data),
+        graph(edges, {
+          measure, shown: Number(state.rows) || ROWS, selected: state.edge ?? state.node,
+          choose: (kind, one) => choose(kind, one),
+        })),
+      h("section", { "aria-labelledby": "table-title" }, h("h2", { id: "table-title" }, "The graph as a table"), edgeTable(edges)),
+      statements([...data.sql, ...data.line.sql]),
+    ];
+  },
+};
+
+/** Ask for the graph; where it would be hundreds of nodes and nobody chose otherwise, grouped. */
+async function askGraph(state, asked, signal) {
+  const once = (groups) => ask("graph", { ...asked, measure: state.measure, group_source: groups.source, group_destination: groups.destination, limit: 5000 }, signal);
+  const chosen = { source: state.gs ?? "workload", destination: state.gd ?? "host" };
+  const answer = await once(chosen);
+  const groups = {
+    source: state.gs ?? (answer.totals.sources > MANY_SOURCES ? "namespace" : "workload"),
+    destination: state.gd ?? (answer.totals.destinations > MANY_DESTINATIONS ? "domain" : "host"),
+  };
+  const same = groups.source === chosen.source && groups.destination === chosen.destination;
+  return { ...(same ? answer : await once(groups)), groups, automatic: !same };
+}
+
+function groupNote({ automatic, totals, left_off: left }) {
+  if (!automatic && !left.edges) return null;
+  return h("p", { class: "quiet" },
+    automatic && `${plural(totals.sources, "workload")} and ${plural(totals.destinations, "destination")}: grouped to stay readable. `,
+    left.edges > 0 && `${plural(left.edges, "thin line")} are added up as “other”.`);
+}
+
+function choose(kind, one) {
+  if (kind === "edge" && one.row) go({ edge: one.key, node: undefined });
+  else if (kind === "edge") go({ node: one.destination.row ? one.destination.key : one.source.row ? one.source.key : undefined, edge: undefined });
+  else if (!one.rest) go({ node: one.key, edge: undefined });
+}
+
+function edgeTable(edges) {
+  return table("Calls out of the mesh", [
+    { name: "source", title: "Workload", value: sourceName },
+    { name: "destination", title: "Destination", value: destinationName },
+    { name: "label", title: "Label", value: (row) => LABELS[labelOf(row.label)].short, cell: (row) => h("span", { class: "row" }, badge(row.label), row.is_new && tag("new", "good")) },
+    { name: "requests", title: "Requests", kind: "number" },
+    { name: "errors", title: "Errors", kind: "number" },
+    { name: "bytes_received", title: "Sent out", kind: "bytes" },
+    { name: "bytes_sent", title: "Came back", kind: "bytes" },
+    { name: "destination_kind", title: "Kind" },
+    { name: "destination_region", title: "Region" },
+    { name: "service_entry", title: "ServiceEntry" },
+    { name: "last_seen", title: "Last seen (UTC)", kind: "time" },
+  ], edges, { open: { key: edgeKey, go: (row) => go({ edge: JSON.stringify(edgeKey(row)), node: undefined }) } });
+}
