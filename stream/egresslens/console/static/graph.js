@@ -11,9 +11,9 @@ const TOP = 4; // px above a node's first edge
 const DASHED = 4; // px; what was let out unknown is dashed when thin, and has a dashed line inside when wide
 
 /** The graph of the API's edges. `choose(kind, node or edge)` is called on click or Enter. */
-export function graph(rows, { measure, shown, selected, choose }) {
+export function graph(rows, { measure, shown, choose }) {
   const values = model(rows, { measure, rows: shown });
-  const readout = h("p", { class: "readout", "data-hint": HINT }, HINT);
+  const readout = h("p", { class: "readout" }, HINT);
   const unit = measure === "bytes" ? bytes : count;
   const left = h("ul", { class: "nodes", "aria-label": "Workloads" }, values.sources.map((node) => sourceItem(node, choose, shown)));
   const right = h("div", { class: "bands" }, values.bands.map((band) => bandBox(band, choose, shown)));
@@ -31,7 +31,6 @@ export function graph(rows, { measure, shown, selected, choose }) {
   new ResizeObserver(place).observe(box);
   highlighting(box, values, paths, buttons, readout, unit);
   walking(box, values, paths, buttons);
-  mark(paths, buttons, selected);
   return [readout, box, key(values, measure)];
 }
 
@@ -40,8 +39,8 @@ const HINT = "Point at a line or a name to see its numbers. Click it, or press E
 function sourceItem(node, choose, shown) {
   if (node.folded) return foldedItem(node, "workloads", shown);
   return h("li", { style: { "min-height": `${node.height + 2 * TOP}px` } }, nodeButton(node, choose,
-    h("span", { class: "name" }, node.rest ? "(other workloads)" : sourceName(node.row)),
-    h("span", { class: "amount" }, grouped(node.row.sources, "workload"), " ", short(node.requests))));
+    h("span", { class: "name" }, node.rest ? "(other workloads)" : sourceName(node.row), " ", h("small", {}, grouped(node.row.sources, "workload"))),
+    h("span", { class: "amount" }, short(node.requests))));
 }
 
 function bandBox(band, choose, shown) {
@@ -53,10 +52,10 @@ function bandBox(band, choose, shown) {
       const { row } = node;
       return h("li", { style: { "min-height": `${node.height + 2 * TOP}px` } }, nodeButton(node, choose,
         sign(band.label),
-        h("span", { class: "name" }, node.rest ? "(other destinations)" : destinationName(row)),
+        h("span", { class: "name" }, node.rest ? "(other destinations)" : destinationName(row), " ", h("small", {}, grouped(row.destinations, "destination"))),
         node.fresh && tag(row.registered_at && band.label === "outbound" ? "newly registered" : "new", "good"),
         row.destination_kind && tag(row.destination_kind),
-        h("span", { class: "amount" }, grouped(row.destinations, "host"), " ", short(node.requests))));
+        h("span", { class: "amount" }, short(node.requests))));
     })));
 }
 
@@ -144,13 +143,13 @@ function highlighting(box, values, paths, buttons, readout, unit) {
     if (!node) return null;
     return { lit: node.edges, text: `${buttons.get(node.key).querySelector(".name").textContent}: ${plural(node.requests, "request")} over ${plural(node.edges.length, "line")}, ${unit(node.value)}${unit === bytes ? "" : " in all"}` };
   };
+  let shown = [];
   const light = (target) => {
     const found = target && of(target);
-    const lit = new Set(found?.lit);
-    box.classList.toggle("lit", lit.size > 0);
-    for (const [edge, { group }] of paths) group.classList.toggle("on", lit.has(edge));
-    const ends = new Set([...lit].flatMap((edge) => [edge.source.key, edge.destination.key]));
-    for (const [node, button] of buttons) button.classList.toggle("on", ends.has(node));
+    for (const element of shown) element.classList.remove("on");
+    shown = (found?.lit ?? []).flatMap((edge) => [paths.get(edge).group, buttons.get(edge.source.key), buttons.get(edge.destination.key)]);
+    for (const element of shown) element.classList.add("on");
+    box.classList.toggle("lit", shown.length > 0);
     readout.textContent = found ? found.text : HINT;
   };
   box.addEventListener("pointerover", (event) => light(event.target));
@@ -189,12 +188,6 @@ function walking(box, values, paths, buttons) {
     event.preventDefault();
     next.focus();
   });
-}
-
-/** Mark what the panel shows. */
-function mark(paths, buttons, selected) {
-  for (const [edge, { group }] of paths) group.classList.toggle("chosen", edge.key === selected);
-  for (const [node, button] of buttons) button.classList.toggle("chosen", node === selected);
 }
 
 /** What lines and signs mean. */

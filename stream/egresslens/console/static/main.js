@@ -17,8 +17,9 @@ import timeline from "./views/timeline.js";
 const VIEWS = [graph, timeline, blocked, fresh, databases, regions, alerts, advice, events, coverage, pipeline];
 const EVERY_S = 10;
 const LONGEST_S = 120;
-// What changes the picture but not the question.
-const QUIET = { edge: undefined, node: undefined, sort: undefined, rows: undefined, show: undefined, live: undefined };
+// Parameters that change the panel, and those that change the picture, but not the question.
+const PANEL = { edge: undefined, node: undefined, live: undefined };
+const QUIET = { ...PANEL, sort: undefined, rows: undefined, show: undefined };
 
 const view = document.getElementById("view");
 const panel = document.getElementById("panel");
@@ -55,7 +56,8 @@ async function show() {
     if (before) document.getElementById("main").focus({ preventScroll: true });
   }
   if (asksAnew) await refresh({ announce: true });
-  else drawView();
+  else if (JSON.stringify({ ...before, ...PANEL }) !== JSON.stringify({ ...state, ...PANEL })) drawView();
+  mark(state);
   await showPanel(before);
 }
 
@@ -130,7 +132,15 @@ function drawView() {
   if (page.data === null) return;
   const began = performance.now();
   replace(view, intro(page.view), page.view.draw(page.data, page.state, page.meta));
+  mark(page.state);
   performance.measure("egresslens draw", { start: began });
+}
+
+/** Mark what the panel shows. */
+function mark(state) {
+  for (const one of view.querySelectorAll(".chosen")) one.classList.remove("chosen");
+  const key = state.edge ?? state.node;
+  if (key) for (const one of view.querySelectorAll(`[data-key="${CSS.escape(key)}"]`)) one.classList.add("chosen");
 }
 
 function intro(one) {

@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { address, go, read } from "./state.js";
 import { bytes, count, duration, NONE, plural, time, visible } from "./text.js";
 
-const PAGE = 200;
+const PAGE = 100;
 const SHOW = { number: count, bytes, time, duration };
 const RIGHT = new Set(["number", "bytes", "duration"]);
 const drawn = new Map(); // caption → rows shown so far, so that a refresh does not fold them again

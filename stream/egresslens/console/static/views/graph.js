@@ -12,6 +12,9 @@ import { bytes, count, plural, share } from "../text.js";
 const MANY_SOURCES = 60;
 const MANY_DESTINATIONS = 120;
 const ROWS = 20;
+const EDGES = 2000;
+
+let last = null; // {key, groups}: what the last answer was grouped by, so that a refresh asks once
 
 export default {
   id: "graph",
@@ -49,10 +52,7 @@ export default {
           choice("gs", "Left by", { workload: "Workload", namespace: "Namespace" }, data.groups.source),
           choice("gd", "Right by", { host: "Host", domain: "Domain" }, data.groups.destination)),
         groupNote(data),
-        graph(edges, {
-          measure, shown: Number(state.rows) || ROWS, selected: state.edge ?? state.node,
-          choose: (kind, one) => choose(kind, one),
-        })),
+        graph(edges, { measure, shown: Number(state.rows) || ROWS, choose })),
       h("section", { "aria-labelledby": "table-title" }, h("h2", { id: "table-title" }, "The graph as a table"), edgeTable(edges)),
       statements([...data.sql, ...data.line.sql]),
     ];
@@ -61,15 +61,20 @@ export default {
 
 /** Ask for the graph; where it would be hundreds of nodes and nobody chose otherwise, grouped. */
 async function askGraph(state, asked, signal) {
-  const once = (groups) => ask("graph", { ...asked, measure: state.measure, group_source: groups.source, group_destination: groups.destination, limit: 5000 }, signal);
-  const chosen = { source: state.gs ?? "workload", destination: state.gd ?? "host" };
-  const answer = await once(chosen);
+  const key = JSON.stringify([asked, state.gs, state.gd]);
+  const once = (groups) => ask("graph", {
+    ...asked, measure: state.measure, group_source: groups.source, group_destination: groups.destination, limit: EDGES,
+  }, signal);
+  const first = last?.key === key ? last.groups : { source: state.gs ?? "workload", destination: state.gd ?? "host" };
+  const answer = await once(first);
   const groups = {
     source: state.gs ?? (answer.totals.sources > MANY_SOURCES ? "namespace" : "workload"),
     destination: state.gd ?? (answer.totals.destinations > MANY_DESTINATIONS ? "domain" : "host"),
   };
-  const same = groups.source === chosen.source && groups.destination === chosen.destination;
-  return { ...(same ? answer : await once(groups)), groups, automatic: !same };
+  last = { key, groups };
+  const same = groups.source === first.source && groups.destination === first.destination;
+  const automatic = (groups.source === "namespace" && !state.gs) || (groups.destination === "domain" && !state.gd);
+  return { ...(same ? answer : await once(groups)), groups, automatic };
 }
 
 function groupNote({ automatic, totals, left_off: left }) {
