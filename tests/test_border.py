@@ -11,9 +11,10 @@ PACKAGE = Path(__file__).parent.parent / "stream" / "egresslens"
 CORE = [
     *(PACKAGE / name for name in (
         "record.py", "outcome.py", "rules.py", "mapping.py", "destination.py", "label.py", "enrich.py",
-        "encode.py", "windows.py", "summary.py", "explain.py", "messages.py", "text.py",
+        "encode.py", "windows.py", "summary.py", "explain.py", "messages.py", "text.py", "observed.py",
+        "whatif.py", "registry/value.py", "registry/models.py",
     )),
-    *sorted((PACKAGE / "parse").rglob("*.py")),
+    *(path for room in ("parse", "judge", "advise") for path in sorted((PACKAGE / room).rglob("*.py"))),
 ]  # fmt: skip
 FORBIDDEN = {
     "aiohttp", "aiokafka", "asyncio", "chdb", "clickhouse_connect", "click", "faust", "http", "kafka", "mode",

@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from egresslens.cli import cli
+from egresslens.clickhouse.text import like
 from egresslens.report import Answer, Period, Selection, period
-from egresslens.report.ask import like
 from egresslens.report.shape import to_csv, to_json, to_markdown
 from egresslens.settings import Settings
 

@@ -27,6 +27,12 @@ SELECT
     nullIf(source_workload, '') AS source_workload, regions, confidence, reason
 FROM ${database}.raw_homes FINAL;
 
+CREATE OR REPLACE VIEW ${database}.residency${on_cluster} AS
+SELECT
+    nullIf(source_cluster, '') AS source_cluster, nullIf(source_namespace, '') AS source_namespace,
+    nullIf(policy, '') AS residency_policy, regions, region_patterns, hosts, unknown_region
+FROM ${database}.raw_residency FINAL;
+
 CREATE OR REPLACE VIEW ${database}.events${on_cluster} AS
 WITH ${judged_with}
 SELECT ${judged_columns}

@@ -103,7 +103,14 @@ GROUP BY
     label, destination_kind, destination_kind_reason, destination_kind_confidence
 
 -- Countries (two letters) and clouds' regions cannot be compared: unknown, as in judge.home.where.
+-- Residency is judge.residency's rule, which tests compare.
 -- section: regions
+WITH
+    arrayFirst(
+        one -> destination_host = one OR (startsWith(one, '*.') AND endsWith(ifNull(destination_host, ''), substring(one, 2))),
+        rule.hosts
+    ) AS allowed_host,
+    arrayExists(one -> lower(ifNull(destination_region, '')) LIKE one, rule.region_patterns) AS in_allowed
 SELECT
     ${window}source_cluster, source_namespace, source_workload, source_ip, home.regions AS home_regions,
     destination_host, destination_port, destination_region,
@@ -128,7 +135,27 @@ SELECT
     ) AS reason,
     sum(call.requests) AS requests,
     sum(call.bytes_received) AS bytes_received, sum(call.bytes_sent) AS bytes_sent,
-    min(call.first_seen) AS first_seen, max(call.last_seen) AS last_seen
+    min(call.first_seen) AS first_seen, max(call.last_seen) AS last_seen,
+    rule.residency_policy AS residency_policy,
+    multiIf(
+        residency_policy IS NULL, NULL,
+        allowed_host != '', 'allowed',
+        destination_region IS NULL, rule.unknown_region,
+        in_allowed, 'allowed',
+        'violation'
+    ) AS residency,
+    multiIf(
+        residency_policy IS NULL, NULL,
+        allowed_host != '', concat('host ', allowed_host, ' is allowed wherever it is'),
+        destination_region IS NULL,
+        if(
+            residency = 'violation',
+            concat('unknown region, and only ', arrayStringConcat(rule.regions, ', '), ' is allowed'),
+            'unknown region'
+        ),
+        in_allowed, concat(assumeNotNull(destination_region), ' is allowed'),
+        concat(assumeNotNull(destination_region), ' is not among ', arrayStringConcat(rule.regions, ', '))
+    ) AS residency_reason
 FROM ${calls} AS call
 LEFT JOIN
 (
@@ -139,10 +166,18 @@ LEFT JOIN
 ) AS home
 ON home.cluster = ifNull(call.source_cluster, '') AND home.namespace = ifNull(call.source_namespace, '')
     AND home.workload = ifNull(call.source_workload, '')
+LEFT JOIN
+(
+    SELECT
+        ifNull(source_cluster, '') AS cluster, ifNull(source_namespace, '') AS namespace, residency_policy, regions,
+        region_patterns, hosts, unknown_region
+    FROM ${database}.residency
+) AS rule
+ON rule.cluster = ifNull(call.source_cluster, '') AND rule.namespace = ifNull(call.source_namespace, '')
 WHERE label != 'blackhole' AND destination_scope != 'mesh'
 GROUP BY
     ${window}source_cluster, source_namespace, source_workload, source_ip, home_regions, destination_host,
-    destination_port, destination_region, place, confidence, reason
+    destination_port, destination_region, place, confidence, reason, residency_policy, residency, residency_reason
 
 -- Counts from windows; what proved it from the single records, as long as they are kept.
 -- section: blocked

@@ -48,13 +48,12 @@ def write(folder: Path, *documents: dict) -> Path:
 def see(database: Database, *hosts: str, **given) -> None:
     rows = [
         window(
-            window_start=RECENT,
+            **{"window_start": RECENT, **given},
             destination_host=host,
             destination_host_source="sni",
             protocol=None,
             label="passthrough",
             last_offset=at,
-            **given,
         )
         for at, host in enumerate(hosts)
     ]
@@ -120,11 +119,16 @@ def test_advice_from_what_is_stored_leaves_nothing_blocked(database: Database, t
     assert [row["destination_host"] for row in after["rows"] if row["verdict"] == "blocked"] == ["192.0.2.7"]
 
 
-def test_an_entry_added_today_changes_yesterdays_whatif(database: Database, tmp_path: Path):
-    see(database, "api.example.com")
+def test_an_entry_added_today_changes_yesterdays_whatif_and_nothing_stored(
+    database: Database, tmp_path: Path
+):
+    see(database, "api.example.com", window_start=RECENT - timedelta(days=1))
+    facts = "SELECT * FROM {db}.raw_windows_1m ORDER BY ALL"
+    stored = database.rows(facts)
     assert run("whatif").exit_code == 1
     run("registry", "load", str(write(tmp_path, entry("net/api", "api.example.com"))))
     assert run("whatif").exit_code == 0
+    assert database.rows(facts) == stored
 
 
 @pytest.mark.parametrize("since", ["1d", "30d"])

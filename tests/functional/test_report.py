@@ -10,10 +10,12 @@ import pytest
 import clickhouse_rows
 from clickhouse_rows import HOUR, NOW, Database, database, event, events, migrated, minute, progress, windows
 from egresslens.judge import Judges
+from egresslens.judge.residency import residency
 from egresslens.registry import store
 from egresslens.registry.refresh import refresh
 from egresslens.registry.value import Registry
 from egresslens.report import REPORTS, Selection, ask, period
+from egresslens.report.ask import query_frame
 from registries import context, entry, pod, registry
 
 __all__ = ["database", "migrated"]
@@ -52,10 +54,9 @@ def test_a_report_on_nothing_has_no_rows(database: Database, report: str):
 def test_every_report_is_a_view_with_the_same_columns(database: Database, report: str):
     when = period(database.settings, HOUR, HOUR + timedelta(hours=2), NOW, exact=True)
     columns = ask(database.reader, database.settings, report, when, Selection()).rows.columns
-    view = database.reader.query(f"SELECT * FROM {database.settings.database}.report_{report}")
-    # Policies are a matter of the command: a view cannot read them.
-    told = [name for name in columns if not name.startswith("residency")]
-    assert [name for name in view.column_names if name != "window_start"] == told
+    view = query_frame(database.reader, f"SELECT * FROM {database.settings.database}.report_{report}")
+    assert "source_namespace" in columns
+    assert [name for name in view.columns if name != "window_start"] == columns
 
 
 def test_external_says_who_calls_what_how_often_and_how_well(database: Database):
@@ -154,6 +155,58 @@ def test_regions_say_in_out_and_unknown(database: Database):
     }
     assert found["s3.us-east-1.amazonaws.com"]["home_regions"] == ["eu-west-1"]
     assert "home: declared" in found["s3.us-east-1.amazonaws.com"]["reason"]
+
+
+POLICIES = context(
+    residency=[
+        {"name": "strict", "namespaces": ["pay"], "regions": ["eu-*"], "unknown": "violation"},
+        {
+            "name": "europe_%",
+            "namespaces": ["shop", "web-*"],
+            "regions": ["EU-*", "eu_west", "%"],
+            "hosts": ["*.com", "*.cdn.example", "b.cdn.example"],
+        },
+        {"name": "late", "clusters": ["test"], "namespaces": ["*"], "regions": ["us-east-1"]},
+    ],
+    hosts=[
+        {"host": host, "region": region}
+        for host, region in {
+            "eu.example": "eu-west-1", "us.example": "us-east-1", "a.cdn.example": "us-east-1",
+            "b.cdn.example": "us-east-1", "any.com": "us-east-1", "under.example": "eu_west",
+            "dash.example": "euXwest",
+        }.items()
+    ],
+)  # fmt: skip
+
+
+def test_residency_is_what_the_policies_say_of_every_destination(database: Database):
+    hosts = [*(one["host"] for one in POLICIES["spec"]["hosts"]), "unknown.example"]
+    who = [("prod", "pay"), ("prod", "shop"), ("prod", "web-1"), ("prod", "x"), ("test", "x"), (None, None)]
+    seen = [
+        window(source_cluster=cluster, source_namespace=namespace, destination_host=host)
+        for cluster, namespace in who
+        for host in hosts
+    ]
+    see(database, *seen)
+    declared = registry(POLICIES)
+    judge(database, declared)
+    found = rows(database, "regions")
+    assert len(found) == len(seen)
+    assert {row["residency"] for row in found} == {None, "allowed", "violation", "unknown"}
+    for row in found:
+        said = (row["residency_policy"], row["residency"], row["residency_reason"])
+        asked = (row["source_cluster"], row["source_namespace"], row["destination_host"])
+        assert said == residency(declared, *asked, row["destination_region"]), asked
+    view = database.view("report_regions", "source_cluster, source_namespace, destination_host")
+    assert sorted(str(row["residency"]) for row in view) == sorted(str(row["residency"]) for row in found)
+
+
+def test_a_policy_that_is_gone_says_nothing_any_more(database: Database):
+    see(database, window(source_namespace="pay"))
+    judge(database, registry(POLICIES))
+    assert [row["residency"] for row in rows(database, "regions")] == ["violation"]
+    judge(database, registry())
+    assert [row["residency"] for row in rows(database, "regions")] == [None]
 
 
 def test_blocked_says_who_tried_what_and_what_proved_it(database: Database):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
+import re
 from typing import Literal, NamedTuple
 
 from egresslens.judge.hosts import Hosts
@@ -20,6 +20,11 @@ class Residency(NamedTuple):
     reason: str | None = None
 
 
+def policy_for(registry: Registry, cluster: str | None, namespace: str | None) -> ResidencyPolicy | None:
+    """The first policy that speaks for the callers of a namespace."""
+    return next((one for one in registry.residency if _is_for(one, cluster, namespace)), None)
+
+
 def residency(
     registry: Registry,
     cluster: str | None,
@@ -27,8 +32,11 @@ def residency(
     host: str | None,
     region: str | None,
 ) -> Residency:
-    """Judge one destination by the first policy for the namespace. Regions are compared in lower case."""
-    policy = next((one for one in registry.residency if _is_for(one, cluster, namespace)), None)
+    """Judge one destination by the policy for the namespace. Regions are compared in lower case.
+
+    `schemas/clickhouse/report.sql` has the same rule for rows of the views, which a test compares.
+    """
+    policy = policy_for(registry, cluster, namespace)
     if policy is None:
         return Residency()
     allowed = ", ".join(policy.regions)
@@ -38,12 +46,17 @@ def residency(
         if policy.unknown == "violation":
             return Residency(policy.name, "violation", f"unknown region, and only {allowed} is allowed")
         return Residency(policy.name, "unknown", "unknown region")
-    if any(fnmatchcase(region.lower(), pattern.lower()) for pattern in policy.regions):
+    if any(_fits(pattern.lower(), region.lower()) for pattern in policy.regions):
         return Residency(policy.name, "allowed", f"{region} is allowed")
     return Residency(policy.name, "violation", f"{region} is not among {allowed}")
 
 
 def _is_for(policy: ResidencyPolicy, cluster: str | None, namespace: str | None) -> bool:
-    return any(fnmatchcase(cluster or "", pattern) for pattern in policy.clusters) and any(
-        fnmatchcase(namespace or "", pattern) for pattern in policy.namespaces
+    return any(_fits(pattern, cluster or "") for pattern in policy.clusters) and any(
+        _fits(pattern, namespace or "") for pattern in policy.namespaces
     )
+
+
+def _fits(pattern: str, name: str) -> bool:
+    """Whether a name fits a pattern, in which `*` stands for any text."""
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name, re.DOTALL) is not None

@@ -14,8 +14,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from egresslens.clickhouse.delete import delete
+from egresslens.clickhouse.text import like
 from egresslens.judge.frames import Judges
 from egresslens.judge.home import Homes, Workload
+from egresslens.judge.residency import policy_for
+from egresslens.registry.models import ResidencyPolicy
 from egresslens.registry.store import Client, insert
 from egresslens.registry.value import Registries, parse_ip
 from egresslens.settings import Settings
@@ -49,6 +52,16 @@ _HOME: Final = (
     "regions",
     "confidence",
     "reason",
+    "judged_at",
+)
+_RESIDENCY: Final = (
+    "source_cluster",
+    "source_namespace",
+    "policy",
+    "regions",
+    "region_patterns",
+    "hosts",
+    "unknown_region",
     "judged_at",
 )
 _WHO: Final = "ifNull(source_cluster, ''), ifNull(source_namespace, ''), ifNull(source_workload, '')"
@@ -97,11 +110,13 @@ def refresh(
     names = _names(client, settings, everything=everything)
     ips = _ips(client, settings, everything=everything)
     homes = _homes(client, settings, registries)
+    policies = _policies(client, settings, registries, {name[:2] for name in names})
     database = settings.database
     insert(client, f"{database}.raw_judged_addresses", [_ip_row(one, judges, now) for one in ips], _ADDRESS)
     if ips:
         client.command(_hosts(database, now))
     insert(client, f"{database}.raw_homes", [(*one, now) for one in homes], _HOME)
+    insert(client, f"{database}.raw_residency", [(*one, now) for one in policies], _RESIDENCY)
     insert(client, f"{database}.raw_judgements", [_name_row(one, judges, now) for one in names], _NAME)
     return Refreshed(len(names), len(ips), len(homes))
 
@@ -120,6 +135,7 @@ def forget(client: Client, settings: Settings) -> dict[str, int]:
         "raw_judged_addresses": (_ADDRESS[:2], hosts),
         "raw_judged_hosts": (_ADDRESS[:2], hosts),
         "raw_homes": (_HOME[:3], workloads),
+        "raw_residency": (_RESIDENCY[:2], {name[:2] for name in names}),
     }
     return {table: _forget(client, settings, table, *of) for table, of in seen.items()}
 
@@ -256,6 +272,38 @@ def _workloads(client: Client, settings: Settings) -> Sequence[tuple[str, str, s
         f"FROM {settings.database}.raw_view_destinations WHERE source_workload IS NOT NULL"
     ).result_rows
     return found
+
+
+def _policies(
+    client: Client, settings: Settings, registries: Registries, namespaces: AbstractSet[tuple[str, str]]
+) -> list[tuple[Any, ...]]:
+    """Residency policies of these namespaces and of all that were judged, where they are not stored so."""
+    database = settings.database
+    judged = client.query(
+        f"SELECT DISTINCT source_cluster, source_namespace FROM {database}.raw_judgements"  # noqa: S608 - names of ours
+    ).result_rows
+    columns = _RESIDENCY[:-1]
+    stored = {
+        tuple(tuple(one) if isinstance(one, list) else one for one in row)
+        for row in client.query(
+            f"SELECT {', '.join(columns)} FROM {database}.raw_residency FINAL"  # noqa: S608 - as above
+        ).result_rows
+    }
+    rows = {
+        _policy_row(cluster, namespace, policy_for(registries.of(cluster), cluster, namespace))
+        for cluster, namespace in namespaces | {(cluster, namespace) for cluster, namespace in judged}
+    }
+    return sorted(rows - stored)
+
+
+def _policy_row(cluster: str, namespace: str, policy: ResidencyPolicy | None) -> tuple[Any, ...]:
+    if policy is None:
+        return (cluster, namespace, "", (), (), (), "")
+    patterns = tuple(like(region.lower()) for region in policy.regions)
+    # As judge.hosts.Hosts finds them: exact ones first, then the longest suffix.
+    hosts = tuple(sorted(policy.hosts, key=lambda host: (host.startswith("*"), -len(host))))
+    unknown = "violation" if policy.unknown == "violation" else "unknown"
+    return (cluster, namespace, policy.name, policy.regions, patterns, hosts, unknown)
 
 
 def _observed(rows: Iterable[tuple[str, str, str, list[str]]]) -> dict[str, dict[Workload, list[str]]]:

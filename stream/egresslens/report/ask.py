@@ -13,10 +13,8 @@ import polars as pl
 from clickhouse_connect.driver.client import Client
 
 from egresslens.clickhouse.schema import report_statements
-from egresslens.judge.residency import residency
+from egresslens.clickhouse.text import like
 from egresslens.record import TIMESTAMP
-from egresslens.registry import store
-from egresslens.registry.value import Registries
 from egresslens.report.period import Period
 from egresslens.settings import Settings
 
@@ -44,11 +42,6 @@ REPORTS: Final[dict[str, Report]] = {
         "The outbound policy that namespaces are seen to run", "source_cluster, source_namespace"
     ),
     "coverage": Report("What the evidence cannot see", f"notEmpty(findings) DESC, records, {_SOURCE}"),
-}
-_RESIDENCY: Final = {
-    "residency_policy": pl.String(),
-    "residency": pl.String(),
-    "residency_reason": pl.String(),
 }
 _WRAPPED: Final = re.compile(r"(?:LowCardinality\(|Nullable\()+")
 _KINDS: Final[dict[str, pl.DataType]] = {
@@ -113,24 +106,7 @@ def ask(reader: Client, settings: Settings, report: str, period: Period, selecti
     with ThreadPoolExecutor(max_workers=1) as beside:
         not_judged = beside.submit(_not_judged, reader, settings, period, selection)
         rows = query_frame(reader, ordered, parameters)
-    if report == "regions":
-        rows = with_residency(rows, store.read(reader, settings))
     return Answer(report, period, selection, rows, not_judged.result())
-
-
-def with_residency(rows: pl.DataFrame, registries: Registries) -> pl.DataFrame:
-    """Add what the residency policies say of each row (judge.residency); null where no policy speaks."""
-    found = [
-        residency(
-            registries.of(row["source_cluster"]),
-            row["source_cluster"],
-            row["source_namespace"],
-            row["destination_host"],
-            row["destination_region"],
-        )
-        for row in rows.iter_rows(named=True)
-    ]
-    return rows.hstack(pl.DataFrame(found, schema=_RESIDENCY, orient="row"))
 
 
 def query_frame(reader: Client, statement: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame:
@@ -139,7 +115,12 @@ def query_frame(reader: Client, statement: str, parameters: Mapping[str, Any] | 
     Raises:
         clickhouse_connect.driver.exceptions.Error: the store cannot be asked, or refuses.
     """
-    result = reader.query(statement, parameters=dict(parameters or {}))
+    bound = dict(parameters or {})
+    result = reader.query(statement, parameters=bound)
+    if not result.column_names:
+        # No rows come without columns: they are asked for.
+        described = reader.query(f"DESCRIBE TABLE ({statement})", parameters=bound).result_rows
+        return pl.DataFrame(schema={name: dtype_of(kind) for name, kind, *_ in described})
     kinds = [dtype_of(one.name) for one in result.column_types]
     rows = [
         [_value(value, kind) for value, kind in zip(row, kinds, strict=True)] for row in result.result_rows
@@ -167,13 +148,6 @@ def _value(value: Any, kind: pl.DataType) -> Any:
     if kind == TIMESTAMP:
         return value if value.tzinfo else value.replace(tzinfo=timezone.utc)
     return str(value) if kind == pl.String() else value
-
-
-def like(pattern: str) -> str:
-    r"""A pattern with `*` as ClickHouse's LIKE reads it; `%`, `_` and `\` stand for themselves."""
-    for special in ("\\", "%", "_"):
-        pattern = pattern.replace(special, f"\\{special}")
-    return pattern.replace("*", "%")
 
 
 def _parts(settings: Settings, period: Period, selection: Selection) -> Mapping[str, str]:
