@@ -10,7 +10,7 @@ import pytest
 
 from egresslens.encode import json_rows
 from egresslens.enrich import enrich, origin
-from egresslens.record import SCHEMA
+from egresslens.record import LATEST, SCHEMA
 from egresslens.rules import Rules
 from functional.deployment import istio_json
 
@@ -49,6 +49,33 @@ def test_without_a_time_of_its_own_a_record_has_kafkas():
 
 def test_without_any_time_of_kafka_the_event_stands_in():
     assert enriched(line(), kafka=None).records["kafka_timestamp"][0] == NOON + timedelta(milliseconds=1500)
+
+
+def test_a_record_without_any_time_is_rejected():
+    found = enriched(line(None), line(), kafka=None)
+    assert found.rejects.select("message", "reason", "field").rows() == [(0, "bad_value", "start_time")]
+    assert found.records["message"].to_list() == [1]
+
+
+@pytest.mark.parametrize("stamp", [-(2**63), -5, at(LATEST), 253_402_300_800_000, 2**53, 2**63 - 1])
+def test_a_kafka_time_that_nothing_can_hold_is_none(stamp: int):
+    origins = origin("e", "t", 3, [10, 11], [stamp, stamp])
+    found = enrich([line(), line(None)], origins, Rules())
+    assert found.records["kafka_timestamp"].to_list() == [NOON + timedelta(milliseconds=1500)]
+    assert found.rejects["message"].to_list() == [1]
+
+
+@pytest.mark.parametrize(
+    "envelope", ["9999-12-31T23:59:59Z", "2100-01-01T00:00:00Z", "1900-01-01T00:00:00Z", 2**62, 1e300]
+)
+def test_an_envelopes_time_that_nothing_can_hold_is_none(envelope: object):
+    value = json.dumps({"@timestamp": envelope, "time": envelope, "message": line(None).decode()}).encode()
+    assert enriched(value).records["event_time"].to_list() == [NOON]
+
+
+def test_an_event_that_ends_beyond_all_times_is_rejected():
+    last = LATEST - timedelta(seconds=1)
+    assert enriched(line(last), kafka=last).rejects["reason"].to_list() == ["future_event_time"]
 
 
 def test_an_event_far_ahead_of_its_kafka_time_is_rejected():

@@ -16,7 +16,7 @@ import polars as pl
 from egresslens.label import label
 from egresslens.outcome import Reject
 from egresslens.parse import parse
-from egresslens.record import IDENTITY, SCHEMA, TIMESTAMP
+from egresslens.record import EARLIEST, IDENTITY, LATEST, SCHEMA, TIMESTAMP
 from egresslens.rules import Rules
 
 # Where each message of a batch came from: one row per message.
@@ -52,7 +52,10 @@ def origin(
     offsets: Sequence[int] | npt.NDArray[np.int64],
     timestamps: Sequence[int | None] | npt.NDArray[np.int64],
 ) -> pl.DataFrame:
-    """Rows of ORIGIN for the messages of one partition; timestamps are the Kafka records', ms (-1: none)."""
+    """Rows of ORIGIN for the messages of one partition.
+
+    Timestamps are the Kafka records', ms, as producers chose them: one that no store holds is none, as -1 is.
+    """
     return pl.DataFrame(
         {"offset": offsets, "kafka_timestamp": timestamps},
         schema={"offset": pl.Int64(), "kafka_timestamp": pl.Int64()},
@@ -61,8 +64,13 @@ def origin(
         pl.lit(topic).alias("topic"),
         pl.lit(partition, pl.Int32).alias("partition"),
         "offset",
-        pl.when(pl.col("kafka_timestamp") >= 0).then("kafka_timestamp").cast(TIMESTAMP),
+        _believed(pl.col("kafka_timestamp").cast(TIMESTAMP)),
     )
+
+
+def _believed(moment: pl.Expr) -> pl.Expr:
+    """A time, or null where it is none that can be stored."""
+    return pl.when(moment.is_between(EARLIEST, LATEST, closed="left")).then(moment)
 
 
 def enrich(
@@ -85,7 +93,7 @@ def enrich(
     parsed = parse(values, rules)
     records = label(parsed.records, rules)
     records = records.hstack(origins[records["message"]])
-    ended = pl.coalesce("start_time", pl.col("envelope_time"), pl.col("kafka_timestamp"))
+    ended = pl.coalesce("start_time", _believed(pl.col("envelope_time")), pl.col("kafka_timestamp"))
     # A request belongs to the moment it ended; the envelope and Kafka already give that moment.
     lasted = pl.when(pl.col("start_time").is_not_null()).then(pl.col("duration_ms")).fill_null(0)
     records = records.with_columns(
@@ -108,11 +116,13 @@ def enrich(
 
 
 def _timely(records: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Part the records that lie in the future, or behind every tier's retention, by their Kafka time."""
+    """Part the records that have no time, or lie in the future or behind every tier's retention."""
     age = (pl.col("kafka_timestamp") - pl.col("event_time")).dt.total_milliseconds()
     oldest = max(rules.events_ttl_days, rules.windows_1m_ttl_days) * _DAY_MS
     reason = (
-        pl.when(age < -1000 * rules.max_clock_skew_s)
+        pl.when(pl.col("event_time").is_null())
+        .then(pl.lit(Reject.BAD_VALUE.value))
+        .when((age < -1000 * rules.max_clock_skew_s) | (pl.col("event_time") >= LATEST))
         .then(pl.lit(Reject.FUTURE_EVENT_TIME.value))
         .when(age > oldest)
         .then(pl.lit(Reject.PAST_RETENTION.value))

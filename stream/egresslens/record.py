@@ -7,6 +7,7 @@ the record"). Names are Envoy's access-log names where Envoy has one. Absent is 
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Final, Literal, get_args
 
 import polars as pl
@@ -23,6 +24,10 @@ Hop = Literal["sidecar", "gateway", "waypoint"]
 HostSource = Literal["registry", "authority", "sni", "address", "other"]
 
 TIMESTAMP: Final = pl.Datetime("ms", "UTC")
+# Times that are believed, from the first to before the last: no proxy has run before, and ClickHouse's
+# DateTime ends in 2106, some years of which its retention needs.
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+LATEST: Final = datetime(2100, 1, 1, tzinfo=timezone.utc)
 
 # What parsing reads off the line and its envelope. `damage` names what the tolerant mode forgave.
 PARSED: Final[dict[str, pl.DataType]] = {

@@ -15,7 +15,7 @@ import polars as pl
 from egresslens.outcome import Reject
 from egresslens.parse.damage import Damage
 from egresslens.parse.stage import RECORDS, Stage, rejected
-from egresslens.record import PARSED, TIMESTAMP
+from egresslens.record import EARLIEST, LATEST, PARSED, TIMESTAMP
 from egresslens.rules import Rules
 
 # Layouts deliver these as text, under these names; `duration` becomes `duration_ms`.
@@ -38,9 +38,6 @@ LIMITS: Final[dict[str, int]] = {
     "duration": 2**40,
     "upstream_service_time": 2**40,
 }
-# No proxy has run before, and ClickHouse's times end in 2299.
-_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_LATEST: Final = datetime(2200, 1, 1, tzinfo=timezone.utc)
 TEXTS: Final[tuple[str, ...]] = tuple(
     name for name, dtype in PARSED.items() if dtype == pl.String() and name not in ("format", "damage")
 )
@@ -134,7 +131,8 @@ def _path(rules: Rules) -> pl.Expr:
 
 def _number(column: str) -> pl.Expr:
     value = pl.col(column).cast(pl.Int64, strict=False)
-    return pl.when(value.abs() < LIMITS[column]).then(value)
+    limit = LIMITS[column]
+    return pl.when(value.is_between(-limit, limit, closed="none")).then(value)
 
 
 def _time(column: str) -> pl.Expr:
@@ -144,7 +142,7 @@ def _time(column: str) -> pl.Expr:
     seconds = text.str.slice(0, 19).str.to_datetime("%Y-%m-%dT%H:%M:%S", time_unit="ms", strict=False)
     millis = text.str.slice(20, 3).cast(pl.UInt16, strict=False)
     moment = (seconds + pl.duration(milliseconds=millis)).dt.replace_time_zone("UTC")
-    return pl.when(fixed & moment.is_between(_EARLIEST, _LATEST, closed="left")).then(moment)
+    return pl.when(fixed & moment.is_between(EARLIEST, LATEST, closed="left")).then(moment)
 
 
 def times(texts: pl.Series) -> pl.Series:
@@ -214,7 +212,7 @@ def odd_time(text: str) -> int | None:
             moment -= sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
     except (ValueError, OverflowError):
         return None
-    return int(moment.timestamp()) * 1000 + _millis(iso[7]) if _EARLIEST <= moment < _LATEST else None
+    return int(moment.timestamp()) * 1000 + _millis(iso[7]) if EARLIEST <= moment < LATEST else None
 
 
 def _millis(fraction: str | None) -> int:
