@@ -35,5 +35,6 @@ reader_settings >reader.toml
 { writer_settings; reader_settings; } >operator.toml
 printf %s "$reader" >clickhouse_reader_password
 password >grafana_admin_password
+printf 'admin:%s\n' "$(password)" >console_passwords
 writer_settings >writer.toml # last: its presence says that all are there
-echo "passwords are in compose/secrets; Grafana's admin has the one in compose/secrets/grafana_admin_password" >&2
+echo "passwords are in compose/secrets: grafana_admin_password and console_passwords are for you" >&2
