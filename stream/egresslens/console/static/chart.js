@@ -164,7 +164,7 @@ function axis(range, begin, step, bins, one, height) {
   const every = Math.max(1, Math.ceil(90 / one));
   const span = (bins * step) / 1000;
   const marks = [];
-  for (let at = 0; at < bins; at += every) {
+  for (let at = 0; at < bins && (bins - at) * one > 36; at += every) {
     marks.push(svg("text", { x: LEFT + at * one, y: height - 5 }, tick(new Date(begin + at * step).toISOString(), range.step_s, span)));
   }
   return svg("g", { class: "grid" }, marks);

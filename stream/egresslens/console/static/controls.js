@@ -90,8 +90,8 @@ function known(name, state, meta) {
   if (name === "cluster") return meta.clusters.filter(Boolean);
   if (name === "namespace") return meta.namespaces.filter(Boolean);
   if (name !== "workload") return [];
-  const mine = meta.workloads.filter((one) => !state.namespace || one.namespace === state.namespace);
-  return [...new Set(mine.map((one) => one.workload).filter(Boolean))];
+  const mine = meta.workloads.filter((one) => !state.namespace || one.source_namespace === state.namespace);
+  return [...new Set(mine.map((one) => one.source_workload).filter(Boolean))];
 }
 
 function labels(state) {

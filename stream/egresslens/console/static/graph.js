@@ -10,9 +10,9 @@ import { bytes, count, plural, short } from "./text.js";
 const TOP = 4; // px above a node's first edge
 const DASHED = 4; // px; what was let out unknown is dashed when thin, and has a dashed line inside when wide
 
-/** The graph of the API's edges. `choose(kind, node or edge)` is called on click or Enter. */
-export function graph(rows, { measure, shown, choose }) {
-  const values = model(rows, { measure, rows: shown });
+/** The graph of the API's edges; `measure` and `fresh` as in the model, `shown` nodes a side and band. `choose(kind, node or edge)` is called on click or Enter. */
+export function graph(rows, { measure, shown, fresh, choose }) {
+  const values = model(rows, { measure, rows: shown, fresh });
   const readout = h("p", { class: "readout" }, HINT);
   const unit = measure === "bytes" ? bytes : count;
   const left = h("ul", { class: "nodes", "aria-label": "Workloads" }, values.sources.map((node) => sourceItem(node, choose, shown)));
@@ -53,7 +53,7 @@ function bandBox(band, choose, shown) {
       return h("li", { style: { "min-height": `${node.height + 2 * TOP}px` } }, nodeButton(node, choose,
         sign(band.label),
         h("span", { class: "name" }, node.rest ? "(other destinations)" : destinationName(row), " ", h("small", {}, grouped(row.destinations, "destination"))),
-        node.fresh && tag(row.registered_at && band.label === "outbound" ? "newly registered" : "new", "good"),
+        node.fresh && tag(node.fresh, "good"),
         row.destination_kind && tag(row.destination_kind),
         h("span", { class: "amount" }, short(node.requests))));
     })));
@@ -89,7 +89,7 @@ function edgeShape(edge, unit, choose) {
     svg("circle", { r: 7 }), svg("path", { d: "M-3 -3l6 6m0 -6l-6 6" }));
   const open = () => choose("edge", edge);
   const group = svg("g", {
-    class: `edge ${edge.label}${edge.fresh ? " fresh" : ""}`, tabindex: -1, role: "button", "aria-label": edgeText(edge), "data-key": edge.key,
+    class: `edge ${edge.label}`, tabindex: -1, role: "button", "aria-label": edgeText(edge), "data-key": edge.key,
     onclick: open, onkeydown: (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); open(); } },
   }, line, core, reach, stop);
   return { group, lines: [line, core, reach].filter(Boolean), stop };

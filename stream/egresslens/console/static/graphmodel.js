@@ -30,13 +30,13 @@ export const MEASURES = {
 /**
  * Nodes and edges to draw. At most `rows` nodes on the left and per band on the right, those with the most; the
  * others are one node each, with their edges added up, so that nothing is missing from the picture.
- * Returns `{sources: [node], bands: [{label, nodes, requests}], edges: [edge]}`; a node has `key, row, requests,
+ * `fresh(row)` says in a word or two what is new about a destination. Returns `{sources: [node], bands: [{label, nodes, requests}], edges: [edge]}`; a node has `key, row, requests,
  * value, folded, fresh, edges`, an edge `key, row, source, destination, label, requests, value, width`.
  */
-export function model(rows, { measure, rows: limit }) {
+export function model(rows, { measure, rows: limit, fresh }) {
   const value = MEASURES[measure];
-  const sources = nodes(rows, sourceKey, value);
-  const destinations = nodes(rows, destinationKey, value);
+  const sources = nodes(rows, sourceKey, value, () => "");
+  const destinations = nodes(rows, destinationKey, value, fresh);
   const left = fold(sources, limit, "sources");
   const right = BANDS.map((label) => ({ label, ...fold(destinations.filter((node) => node.label === label), limit, label) }));
   const place = new Map([...left.of, ...right.flatMap((band) => [...band.of])]);
@@ -52,15 +52,15 @@ export function model(rows, { measure, rows: limit }) {
   return { sources: left.nodes, bands, edges };
 }
 
-function nodes(rows, keyOf, value) {
+function nodes(rows, keyOf, value, fresh) {
   const found = new Map();
   for (const row of rows) {
     const key = keyOf(row);
-    const node = found.get(key) ?? { key, row, label: labelOf(row.label), requests: 0, value: 0, count: 0, rest: isRest(row), fresh: false, edges: [] };
+    const node = found.get(key) ?? { key, row, label: labelOf(row.label), requests: 0, value: 0, count: 0, rest: isRest(row), fresh: "", edges: [] };
     node.requests += row.requests;
     node.value += value(row);
     node.count = Math.max(node.count, keyOf === sourceKey ? row.sources : row.destinations, 1);
-    node.fresh ||= row.is_new;
+    node.fresh ||= fresh(row);
     found.set(key, node);
   }
   return [...found.values()].sort((one, other) => one.rest - other.rest || other.value - one.value || (one.key < other.key ? -1 : 1));
@@ -74,7 +74,7 @@ function fold(all, limit, name) {
   if (rest.length) {
     const sum = (field) => rest.reduce((total, node) => total + node[field], 0);
     const folded = { ...rest[0], key: `rest ${name}`, row: null, requests: sum("requests"), value: sum("value"), count: sum("count"),
-      folded: rest.length, fresh: rest.some((node) => node.fresh), edges: [] };
+      folded: rest.length, fresh: "", edges: [] };
     for (const node of rest) of.set(node.key, folded);
     shown.push(folded);
   }
@@ -88,13 +88,12 @@ function joined(rows, place, value) {
     const whole = !source.folded && !destination.folded && !isRest(row);
     const key = whole ? JSON.stringify(edgeKey(row)) : `${source.key} → ${destination.key}`;
     const edge = found.get(key) ?? { key, row: whole ? row : null, source, destination, label: labelOf(row.label),
-      requests: 0, errors: 0, sent: 0, received: 0, value: 0, fresh: false };
+      requests: 0, errors: 0, sent: 0, received: 0, value: 0 };
     edge.requests += row.requests;
     edge.errors += row.errors;
     edge.sent += row.bytes_received; // Envoy counts from the workload's side: what it received, the workload sent
     edge.received += row.bytes_sent;
     edge.value += value(row);
-    edge.fresh ||= row.is_new;
     found.set(key, edge);
   }
   return [...found.values()];

@@ -32,3 +32,12 @@ export const grouped = (number, one) => (number > 1 ? plural(number, one) : "");
 
 /** `passthrough` as `let out unknown`. */
 export const labelText = (label) => LABELS[labelOf(label)].short;
+
+/** A test of what is new about a row in a range: `newly registered`, `new` or nothing. Where all is new, nothing is. */
+export function freshness(rows, range) {
+  const all = rows.every((row) => row.is_new);
+  return (row) => {
+    if (row.label === "outbound" && row.registered_at && row.registered_at >= range.since) return "newly registered";
+    return row.is_new && !all ? "new" : "";
+  };
+}

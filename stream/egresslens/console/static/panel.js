@@ -26,7 +26,7 @@ export function drawEdge(panel, answer) {
   const { edge } = answer;
   replace(panel, heading(
     h("span", {}, sourceName(edge), h("span", { class: "arrow", "aria-label": " to " }, " → "), h("wbr"), destinationName(edge)),
-    badge(edge.label), edge.is_new && tag(edge.registered_at && edge.label === "outbound" ? "newly registered" : "new", "good")),
+    badge(edge.label), edge.label === "outbound" && edge.registered_at >= answer.range.since && tag("newly registered", "good")),
   h("div", { class: "inside" },
     facts([
       ["Requests", count(edge.requests)],

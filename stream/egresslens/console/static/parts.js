@@ -109,6 +109,11 @@ export function nothing(what, meta) {
     h("p", { class: "row" }, clear, wider && h("button", { type: "button", onclick: () => go({ since: wider }) }, `Look at ${wider}`)));
 }
 
+/** Say that judgements are missing, where they are. */
+export const notJudged = (data) => data.not_judged > 0 && h("p", { class: "notice" },
+  `${plural(data.not_judged, "destination")} not judged yet: scope, kind, region and ServiceEntry are missing. `,
+  "A worker judges once a minute; without one, run ", h("code", {}, "egresslens registry refresh"), ".");
+
 /** A problem as a box: what happened, what to do, and a button that tries again. */
 export function problem(error, again) {
   return h("div", { class: "problem", role: "alert" },

@@ -40,12 +40,12 @@ export default {
           h("div", { class: "cards" }, data.objects.map(card))]
         : empty("Nothing to advise", "Everything that was let out in this range is covered by a ServiceEntry, or was set apart below."),
       data.apart.length > 0 && [h("h2", {}, "Set apart"), data.apart.map((group) => h("details", { class: "apart" },
-        h("summary", {}, visible(group.reason), h("span", { class: "quiet" }, ` ${plural(group.destinations.length, "destination")}, ${plural(group.requests, "request")}`)),
+        h("summary", {}, visible(group.reason), h("span", { class: "quiet" }, ` ${plural(group.seen.length, "destination")}, ${plural(group.requests, "request")}`)),
         table(group.reason, [
           { name: "destination", title: "Destination", value: destinationName },
           { name: "requests", title: "Requests", kind: "number" },
           { name: "sources", title: "From", wide: true, value: (row) => row.sources.join(", ") },
-        ], group.destinations)))],
+        ], group.seen)))],
       data.unused?.length > 0 && table("Entries without traffic", [
         { name: "name", title: "ServiceEntry", value: (row) => `${row.namespace}/${row.name}` },
         { name: "last_seen", title: "Last seen (UTC)", kind: "time" },
@@ -71,11 +71,12 @@ function whatif({ now, applied }) {
 }
 
 function card(object) {
+  const callers = [...new Set(object.seen.flatMap((one) => one.sources))];
   return h("article", { class: "card" },
     h("h3", {}, visible(`${object.namespace}/${object.name}`)),
     h("p", { class: "row" }, tag(object.kind), tag(object.change, object.change === "new" ? "good" : "warn"),
       h("span", { class: "quiet" }, plural(object.requests, "request"))),
-    object.sources.length > 0 && h("p", {}, "For ", object.sources.map(visible).join(", ")),
+    callers.length > 0 && h("p", {}, "For ", callers.map(visible).join(", ")),
     object.notes.length > 0 && h("ul", { class: "plain" }, object.notes.map((note) => h("li", {}, visible(note)))),
     copyable(object.yaml, `YAML of ${visible(object.name)}`));
 }

@@ -2,7 +2,7 @@ import { ask } from "../api.js";
 import { h } from "../dom.js";
 import { destinationName, sourceName } from "../names.js";
 import { choice, empty, nothing, statements, tag, tiles } from "../parts.js";
-import { range } from "../state.js";
+import { filters, range } from "../state.js";
 import { link, table } from "../table.js";
 import { ago, count, plural, visible } from "../text.js";
 
@@ -12,9 +12,8 @@ export default {
   id: "alerts",
   title: "Alerts",
   about: "Incidents: blocked attempts, new destinations, residency, mismatches, sudden volumes.",
-  unfiltered: true,
 
-  load: (state, signal) => ask("alerts", { ...range(state), state: state.state, limit: 2000 }, signal),
+  load: (state, signal) => ask("alerts", { ...range(state), ...filters(state), state: state.state, limit: 2000 }, signal),
 
   says: ({ rows }) => `${plural(rows.filter((row) => row.state === "firing").length, "firing alert")}`,
 

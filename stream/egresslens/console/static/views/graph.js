@@ -3,8 +3,8 @@ import { timeline } from "../chart.js";
 import { h } from "../dom.js";
 import { graph } from "../graph.js";
 import { edgeKey } from "../graphmodel.js";
-import { destinationName, LABELS, labelOf, sourceName } from "../names.js";
-import { badge, choice, nothing, statements, tag, tiles } from "../parts.js";
+import { destinationName, freshness, LABELS, labelOf, sourceName } from "../names.js";
+import { badge, choice, nothing, notJudged, statements, tag, tiles } from "../parts.js";
 import { filters, go, range } from "../state.js";
 import { table } from "../table.js";
 import { bytes, count, plural, share } from "../text.js";
@@ -34,6 +34,7 @@ export default {
     const { edges, totals } = data;
     if (!edges.length) return nothing("records", meta);
     const measure = state.measure;
+    const fresh = freshness(edges, data.range);
     const passthrough = edges.filter((edge) => edge.label === "passthrough").reduce((sum, edge) => sum + edge.requests, 0);
     return [
       tiles(
@@ -52,8 +53,9 @@ export default {
           choice("gs", "Left by", { workload: "Workload", namespace: "Namespace" }, data.groups.source),
           choice("gd", "Right by", { host: "Host", domain: "Domain" }, data.groups.destination)),
         groupNote(data),
-        graph(edges, { measure, shown: Number(state.rows) || ROWS, choose })),
-      h("section", { "aria-labelledby": "table-title" }, h("h2", { id: "table-title" }, "The graph as a table"), edgeTable(edges)),
+        notJudged(data),
+        graph(edges, { measure, shown: Number(state.rows) || ROWS, fresh, choose })),
+      h("section", { "aria-labelledby": "table-title" }, h("h2", { id: "table-title" }, "The graph as a table"), edgeTable(edges, fresh)),
       statements([...data.sql, ...data.line.sql]),
     ];
   },
@@ -90,11 +92,11 @@ function choose(kind, one) {
   else if (!one.rest) go({ node: one.key, edge: undefined });
 }
 
-function edgeTable(edges) {
+function edgeTable(edges, fresh) {
   return table("Calls out of the mesh", [
     { name: "source", title: "Workload", value: sourceName },
     { name: "destination", title: "Destination", value: destinationName },
-    { name: "label", title: "Label", value: (row) => LABELS[labelOf(row.label)].short, cell: (row) => h("span", { class: "row" }, badge(row.label), row.is_new && tag("new", "good")) },
+    { name: "label", title: "Label", value: (row) => LABELS[labelOf(row.label)].short, cell: (row) => h("span", { class: "row" }, badge(row.label), fresh(row) && tag(fresh(row), "good")) },
     { name: "requests", title: "Requests", kind: "number" },
     { name: "errors", title: "Errors", kind: "number" },
     { name: "bytes_received", title: "Sent out", kind: "bytes" },

@@ -25,23 +25,22 @@ export default {
       return empty("No worker has stored anything yet",
         h("p", {}, "Start one with ", h("code", {}, "egresslens worker"), ", and ship logs to its topic."), kafka(data));
     }
-    const filtered = {};
-    for (const one of partitions) for (const [label, value] of Object.entries(one.filtered ?? {})) filtered[label] = (filtered[label] ?? 0) + value;
+    const [left, rejected] = [sumOf(totals.filtered), sumOf(totals.rejected)];
     return [
       tiles(
         { name: "Lag", value: totals.lag === null ? "unknown" : count(totals.lag), note: totals.lag === null ? "Kafka not asked" : "messages to go" },
         { name: "Rate", value: data.rates.messages_per_s === null ? "…" : count(Math.round(data.rates.messages_per_s * 10) / 10), note: "messages a second" },
         { name: "Messages", value: count(totals.messages), note: `${count(totals.records)} records` },
         { name: "Kept", value: count(totals.events), note: "records stored" },
-        { name: "Left out", value: count(totals.filtered), note: "inbound, internal" },
-        { name: "Not read", value: count(totals.rejected), note: share(totals.rejected, totals.messages) },
-        { name: "Newest record", value: ago(data.last_event, data.now) },
+        { name: "Left out", value: count(left), note: "inbound, internal" },
+        { name: "Not read", value: count(rejected), note: share(rejected, totals.messages) },
+        { name: "Stored last", value: ago(data.last_event, data.now) },
       ),
       kafka(data),
       totals.gaps > 0 && h("p", { class: "notice" }, `${count(totals.gaps)} offsets were never delivered: removed by retention or compaction before a worker read them.`),
       h("div", { class: "pair" },
-        h("section", {}, sumOf(data.rejected) ? barTable("Could not be read, by reason", "Reason", pairs(data.rejected)) : h("p", {}, tag("everything could be read", "good"))),
-        h("section", {}, sumOf(filtered) > 0 && barTable("Left out, by label", "Label", pairs(filtered)))),
+        h("section", {}, rejected ? barTable("Could not be read, by reason", "Reason", pairs(totals.rejected)) : h("p", {}, tag("everything could be read", "good"))),
+        h("section", {}, left > 0 && barTable("Left out, by label", "Label", pairs(totals.filtered)))),
       table("Kafka partitions", [
         { name: "partition", title: "Partition", value: (row) => `${row.topic} ${row.partition}` },
         { name: "lag", title: "Lag", kind: "number" },

@@ -3,9 +3,9 @@
 import { ask } from "../api.js";
 import { h } from "../dom.js";
 import { destinationName, LABELS, labelOf, sourceName } from "../names.js";
-import { badge, nothing, statements, tag, tiles } from "../parts.js";
+import { badge, nothing, notJudged, statements, tag, tiles } from "../parts.js";
 import { filters, range } from "../state.js";
-import { clipped, link, table } from "../table.js";
+import { link, table } from "../table.js";
 import { bytes, count, NONE, plural, visible } from "../text.js";
 
 const LIMIT = 5000;
@@ -40,7 +40,8 @@ export const blocked = {
       table("Blocked attempts", [
         SOURCE, TO,
         { name: "attempts", title: "Attempts", kind: "number" },
-        ...columnsLeft(data.rows, ["source_cluster", "source_namespace", "source_workload", "source_ip", "destination_host", "destination_port", "attempts", "first_seen", "last_seen"]),
+        { name: "proved_by", title: "Proved by", value: (row) => list(row.proved_by) },
+        { name: "service_entry", title: "ServiceEntry today" },
         ...SEEN, { name: "records", title: "Look", cell: eventsOf },
       ], data.rows, { note: cut(data) }),
       h("p", { class: "quiet" }, "Should one of them be allowed? ", link({ view: "advice" }, "Advice"), " writes the ServiceEntry."),
@@ -48,16 +49,6 @@ export const blocked = {
     ];
   },
 };
-
-/** Columns of a report that have no place of their own, as they come. */
-function columnsLeft(rows, known) {
-  return Object.keys(rows[0]).filter((name) => !known.includes(name)).map((name) => ({
-    name,
-    title: name.replace(/^destination_/, "").replaceAll("_", " ").replace(/^./, (letter) => letter.toUpperCase()),
-    value: (row) => (Array.isArray(row[name]) ? row[name].join(", ") : row[name]),
-    kind: rows.some((row) => typeof row[name] === "number") ? "number" : "text",
-  }));
-}
 
 export const fresh = {
   id: "new",
@@ -77,7 +68,11 @@ export const fresh = {
       table("Destinations first seen", [
         SOURCE, TO,
         { name: "new_to", title: "New to", cell: (row) => tag(row.new_to, row.new_to === "mesh" ? "good" : ""), value: (row) => row.new_to },
-        ...columnsLeft(data.rows, ["source_cluster", "source_namespace", "source_workload", "source_ip", "destination_host", "destination_port", "new_to", "first_seen", "last_seen"]),
+        { name: "labels", title: "Label", value: (row) => row.labels.join(" "), cell: (row) => h("span", { class: "row" }, row.labels.map(badge)) },
+        { name: "requests", title: "Requests", kind: "number" },
+        { name: "destination_scope", title: "Scope" },
+        { name: "destination_kind", title: "Kind" },
+        { name: "service_entry", title: "ServiceEntry" },
         ...SEEN, { name: "records", title: "Look", cell: eventsOf },
       ], data.rows, { note: cut(data) }),
       statements(data.sql),
@@ -92,7 +87,7 @@ export const databases = {
   load: report("databases"),
   says: ({ rows }) => plural(distinct(rows, destinationName), "database"),
   draw(data, state, meta) {
-    if (!data.rows.length) return nothing("database traffic", meta);
+    if (!data.rows.length) return [notJudged(data), nothing("database traffic", meta)];
     return [
       tiles(
         { name: "Instances", value: count(distinct(data.rows, destinationName)) },
@@ -100,6 +95,7 @@ export const databases = {
         { name: "Written", value: bytes(sum(data.rows, "bytes_written")) },
         { name: "Read", value: bytes(sum(data.rows, "bytes_read")) },
       ),
+      notJudged(data),
       table("Databases, brokers and caches", [
         SOURCE, TO,
         { name: "destination_kind", title: "Kind", cell: (row) => h("span", { title: visible(row.destination_kind_reason ?? "") }, tag(row.destination_kind)), value: (row) => row.destination_kind },
@@ -117,6 +113,7 @@ export const databases = {
   },
 };
 
+const RESIDENCY = { violation: "bad", allowed: "good", unknown: "" };
 const PLACES = { "out of region": "bad", "in region": "good", unknown: "" };
 
 export const regions = {
@@ -128,7 +125,7 @@ export const regions = {
   draw(data, state, meta) {
     if (!data.rows.length) return nothing("traffic", meta);
     const of = (place) => sum(data.rows.filter((row) => row.place === place), "requests");
-    const broken = data.rows.filter((row) => row.residency === "violation" || row.residency === "not allowed");
+    const broken = data.rows.filter((row) => row.residency === "violation");
     return [
       tiles(
         { name: "In region", value: count(of("in region")), note: "requests" },
@@ -136,6 +133,7 @@ export const regions = {
         { name: "Region unknown", value: count(of("unknown")), note: "requests" },
         { name: "Against a policy", value: count(broken.length), note: "destinations" },
       ),
+      notJudged(data),
       matrix(data.matrix ?? []),
       table("Traffic by region", [
         SOURCE, TO,
@@ -145,7 +143,8 @@ export const regions = {
         { name: "confidence", title: "Sure" },
         { name: "requests", title: "Requests", kind: "number" },
         { name: "bytes_received", title: "Sent out", kind: "bytes" },
-        { name: "residency", title: "Policy says", value: (row) => [row.residency_policy, row.residency].filter(Boolean).join(": ") },
+        { name: "residency", title: "Policy says", value: (row) => [row.residency_policy, row.residency].filter(Boolean).join(": "),
+          cell: (row) => (row.residency ? h("span", { class: "row", title: visible(row.residency_reason ?? "") }, tag(row.residency, RESIDENCY[row.residency]), visible(row.residency_policy)) : NONE) },
         { name: "reason", title: "Why" },
       ], data.rows, { note: cut(data) }),
       h("p", { class: "quiet" }, "Regions come from host names, clouds’ address ranges and your registry: ", h("code", {}, "egresslens registry load"), "."),
@@ -175,6 +174,8 @@ function matrix(cells) {
       })))))));
 }
 
+const MODES = { ALLOW_ANY: "warn", REGISTRY_ONLY: "good", both: "warn" };
+
 export const coverage = {
   id: "coverage",
   title: "Coverage",
@@ -199,13 +200,24 @@ export const coverage = {
       data.modes.rows.length > 0 && table("Outbound policy by namespace", [
         { name: "source_namespace", title: "Namespace" },
         data.modes.rows.some((row) => row.source_cluster) && { name: "source_cluster", title: "Cluster" },
-        ...columnsLeft(data.modes.rows, ["source_cluster", "source_namespace"]),
+        { name: "mode", title: "Mode", value: (row) => row.mode, cell: (row) => tag(row.mode, MODES[row.mode]) },
+        { name: "evidence", title: "Evidence", wide: true },
+        { name: "passthrough", title: "Let out", kind: "number" },
+        { name: "blocked", title: "Blocked", kind: "number" },
+        { name: "registered", title: "Known", kind: "number" },
+        { name: "let_out", title: "Hosts let out", wide: true, value: (row) => list(row.let_out) },
+        { name: "turned_away", title: "Hosts turned away", wide: true, value: (row) => list(row.turned_away) },
       ], data.modes.rows),
       data.rows.length > 0 && table("What the evidence cannot see", [
         SOURCE,
         { name: "findings", title: "Findings", wide: true, value: (row) => list(row.findings),
           cell: (row) => (row.findings?.length ? h("span", { class: "row" }, row.findings.map((one) => tag(one, "warn"))) : tag("nothing missing", "good")) },
-        ...columnsLeft(data.rows, ["source_cluster", "source_namespace", "source_workload", "source_ip", "findings"]),
+        { name: "lacking", title: "Fields its format lacks", wide: true, value: (row) => list(row.lacking) },
+        { name: "records", title: "Records", kind: "number" },
+        { name: "pods", title: "Pods", kind: "number" },
+        { name: "with_sidecar", title: "With sidecar", kind: "number" },
+        { name: "formats", title: "Formats", value: (row) => list(row.formats) },
+        { name: "last_record", title: "Last record (UTC)", kind: "time" },
       ], data.rows, { note: cut(data) }),
       statements([...data.sql, ...data.modes.sql]),
     ];

@@ -33,7 +33,7 @@ export default {
     return [
       h("div", { class: "heading" }, choice("show", "Show", names, chosen)),
       timeline(data.points, data.range, { measure, unit, height: 260, title: `${title} over time by label` }),
-      labels.length > 1 && h("div", { class: "small-multiples" }, labels.map((label) => h("section", {}, h("h3", {}, badge(label)),
+      labels.length > 1 && h("div", { class: "small-multiples" }, labels.map((label) => h("section", {}, h("h2", {}, badge(label)),
         timeline(data.points.filter((point) => labelOf(point.label) === label), data.range, { measure, unit, height: 110, title: `${title}: ${LABELS[label].short}` })))),
       table("Traffic over time", [
         { name: "start", title: "From (UTC)", kind: "time" },
