@@ -6,6 +6,7 @@ The environment wins over the file. A key that is not a setting stops the start 
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import sys
@@ -107,6 +108,47 @@ class Settings(Rules):
         None, description="Sent to the webhook as `Authorization: Bearer`."
     )
 
+    alerts_web_port: int = Field(
+        6067,
+        ge=0,
+        le=65535,
+        description="Port of the alerts process's health and metrics; 0 picks a free one.",
+    )
+
+    # Console
+    console_host: str = Field(
+        "127.0.0.1", description="Where the console listens; beyond the loopback it needs logins."
+    )
+    console_port: int = Field(6068, ge=0, le=65535, description="Its port; 0 picks a free one.")
+    console_names: tuple[str, ...] = Field(
+        (),
+        description="Host names of the console, beside its address; one, or a JSON list.",
+    )
+    console_password_file: Path | None = Field(
+        None,
+        description="File of who may log in to the console: lines `user:password`; mode 0600.",
+    )
+    console_user_header: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="Header in which a reverse proxy that logs people in names them: X-Forwarded-User.",
+    )
+    console_proxies: tuple[str, ...] = Field(
+        (),
+        description="Addresses or networks of reverse proxies that are believed; one, or a JSON list.",
+    )
+    console_tls_certfile: Path | None = Field(
+        None, description="The console's certificate chain (PEM), for https."
+    )
+    console_tls_keyfile: Path | None = Field(None, description="Its private key (PEM).")
+    console_queries: int = Field(4, gt=0, le=64, description="Queries the console runs at once.")
+    console_query_timeout_s: float = Field(
+        20.0, ge=1, description="Time limit of one of its queries, seconds."
+    )
+    console_query_memory_bytes: int = Field(
+        2 * 2**30, gt=0, description="Memory limit of one of its queries, bytes."
+    )
+
     # Worker
     flush_rows: int = Field(50_000, gt=0, description="Messages per flush at most.")
     flush_interval_s: float = Field(1.0, gt=0, description="Seconds between flushes at most.")
@@ -124,16 +166,23 @@ class Settings(Rules):
     max_rejected_run: int = Field(
         50_000, ge=0, description="Dead letters in a row before the worker stops; 0: any number."
     )
-    web_host: str = Field("127.0.0.1", description="Where the worker's health and metrics listen.")
-    web_port: int = Field(6066, ge=0, le=65535, description="Their port; 0 picks a free one.")
+    web_host: str = Field(
+        "127.0.0.1", description="Where health and metrics of worker and alerts process listen."
+    )
+    web_port: int = Field(6066, ge=0, le=65535, description="The worker's port; 0 picks a free one.")
+    egress_metrics_series: int = Field(
+        1000,
+        ge=0,
+        description="Egress metrics: label sets at most, the rest is counted as `other`; 0: none at all.",
+    )
     data_dir: Path = Field(
         Path("data"), description="Folder of the embedded Kafka, the embedded store and the worker."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level.")
 
-    @field_validator("access_log_topics", mode="before")
+    @field_validator("access_log_topics", "console_names", "console_proxies", mode="before")
     @classmethod
-    def _topics(cls, value: object) -> object:
+    def _several(cls, value: object) -> object:
         return one_or_several(value)
 
     @field_validator("kafka_brokers")
@@ -144,6 +193,21 @@ class Settings(Rules):
         ):
             raise ValueError("must be host:port, or several separated by commas")
         return brokers
+
+    @field_validator("console_names")
+    @classmethod
+    def _host_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
+                raise ValueError(f"{name!r} must be a host's name alone, such as console.example.com")
+        return tuple(name.lower() for name in names)
+
+    @field_validator("console_proxies")
+    @classmethod
+    def _networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ipaddress.ip_network(proxy)
+        return proxies
 
     @field_validator("alertmanager_url")
     @classmethod

@@ -6,7 +6,7 @@ read of the traffic, among what is exported to the caller's namespace and in its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
 import polars as pl
@@ -15,6 +15,7 @@ from egresslens.judge.cover import Catalog, Coverage
 from egresslens.judge.home import Workload, pod_source
 from egresslens.observed import OBSERVED
 from egresslens.record import OTHER
+from egresslens.registry.models import Object
 from egresslens.registry.value import Registries, Registry
 
 Policy = Literal["registry-only", "declared"]
@@ -100,6 +101,13 @@ def whatif(observed: pl.DataFrame, registries: Registries, policy: Policy = "reg
         .select(*RESULT)
         .sort("requests", "destination_host", descending=[True, False], nulls_last=True, maintain_order=True)
     )
+
+
+def applied(registries: Registries, objects: Sequence[Object]) -> Registries:
+    """Every cluster's registry with the objects over it; also the one for any cluster, if there is none."""
+    if not len(registries):
+        return Registries([Registry.of(objects)])
+    return Registries(registry.over(objects) for registry in registries)
 
 
 def _verdict(row: Mapping[str, Any], mesh: Mesh, policy: Policy) -> tuple[str, str | None, str]:

@@ -13,6 +13,7 @@ from rich.text import Text
 from egresslens.cli.asking import asking, moments, ranged, selecting
 from egresslens.cli.tables import console, print_table
 from egresslens.report import REPORTS, Answer, Selection, ask, period
+from egresslens.report.ask import per_workload
 from egresslens.report.shape import to_csv, to_json, to_markdown
 from egresslens.settings import load
 from egresslens.summary import source_name
@@ -118,22 +119,6 @@ def tables_of(answer: Answer) -> dict[str, pl.DataFrame]:
     return {"workloads": per_workload(answer.rows), "rows": answer.rows} if answer.report == "regions" else {
         "rows": answer.rows
     }  # fmt: skip
-
-
-def per_workload(rows: pl.DataFrame) -> pl.DataFrame:
-    """Requests and bytes sent out per workload: in its home region, out of it, unknown."""
-    key = ("source_cluster", "source_namespace", "source_workload", "source_ip", "home_regions")
-
-    def of(place: str, measure: str) -> pl.Expr:
-        name = f"{place.replace(' ', '_')}_{'bytes' if measure == 'bytes_received' else measure}"
-        return pl.col(measure).filter(pl.col("place") == place).sum().alias(name)
-
-    places = ("in region", "out of region", "unknown")
-    return (
-        rows.group_by(*key)
-        .agg(of(place, measure) for place in places for measure in ("requests", "bytes_received"))
-        .sort("out_of_region_requests", *key[:4], descending=[True, *[False] * 4], nulls_last=True)
-    )
 
 
 def _print(answer: Answer, limit: int) -> None:

@@ -17,7 +17,7 @@ from egresslens.encode import json_rows
 from egresslens.registry.value import Registries, Registry
 from egresslens.settings import load
 from egresslens.summary import source_name
-from egresslens.whatif import VERDICTS, Policy, whatif
+from egresslens.whatif import VERDICTS, Policy, applied, whatif
 
 EXIT_BLOCKED: Final = 1
 
@@ -69,7 +69,9 @@ def command(
     traffic = history.traffic
     if namespaces:
         traffic = traffic.filter(pl.col("source_namespace").is_in(namespaces))
-    found = whatif(traffic, _applied(history.registries, added, only=only), policy)
+    found = whatif(
+        traffic, Registries([added]) if only else applied(history.registries, added.objects), policy
+    )
     requests = {
         verdict: int(found.filter(pl.col("verdict") == verdict)["requests"].sum()) for verdict in VERDICTS
     }
@@ -79,13 +81,6 @@ def command(
     else:
         _print(found, requests, limit)
     sys.exit(EXIT_BLOCKED if requests["blocked"] else 0)
-
-
-def _applied(registries: Registries, added: Registry, *, only: bool) -> Registries:
-    """Every cluster's registry with the added objects; also the one for any cluster, if there is none."""
-    if only or not len(registries):
-        return Registries([added])
-    return Registries(registry.over(added.objects) for registry in registries)
 
 
 def _print(found: pl.DataFrame, requests: dict[str, int], limit: int) -> None:

@@ -38,13 +38,18 @@ def request_settings(settings: Settings, role: Role) -> dict[str, Any]:
     return {**WRITER_SETTINGS, **(CLUSTER_SETTINGS if settings.cluster else {})}
 
 
-def connect(settings: Settings, role: Role) -> Client:
+def connect(settings: Settings, role: Role, **options: Any) -> Client:
     """Connect, blocking. No default database: statements name theirs.
+
+    Args:
+        settings: where, and with which passwords.
+        role: whose account.
+        options: of clickhouse-connect, over those of the settings.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: unreachable, or the password is wrong.
     """
-    return clickhouse_connect.get_client(**_arguments(settings, role))
+    return clickhouse_connect.get_client(**{**_arguments(settings, role), **options})
 
 
 async def connect_async(settings: Settings, role: Role) -> AsyncClient:

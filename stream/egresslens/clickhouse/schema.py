@@ -30,6 +30,8 @@ REPEATABLE: Final = ("retention.sql", "views.sql", "judged.sql", "reports.sql")
 PIECES: Final = "judgement.sql"
 # The reports' statements: `reports.sql` makes views of them, `egresslens.report` runs them over a range.
 REPORT_PIECES: Final = "report.sql"
+# The console's own statements, over the same calls.
+CONSOLE_PIECES: Final = "console.sql"
 _SECTION: Final = "-- section: "
 
 
@@ -90,7 +92,7 @@ def render(text: str, settings: Settings) -> list[str]:
 
 def pieces(settings: Settings) -> dict[str, str]:
     """Give the sections of PIECES by their names, and the reports as views (`report_…`), all rendered."""
-    judged = {name: Template(text).substitute(placeholders(settings)) for name, text in _sections(PIECES)}
+    judged = _judged_pieces(settings)
     reports = report_statements(settings, _view_parts(settings))
     return judged | {f"report_{name}": text for name, text in reports.items()}
 
@@ -102,11 +104,32 @@ def report_statements(settings: Settings, parts: Mapping[str, str]) -> dict[str,
         settings: for the database's name.
         parts: the placeholders of REPORT_PIECES that views and the command fill differently.
     """
-    names = {"database": settings.database, "bounds": str(list(DURATION_BOUNDS_MS)), **parts}
+    found = _report_pieces(settings, parts)
+    return {name: text for name, text in found.items() if name not in ("calls", "latency")}
+
+
+def console_statements(settings: Settings, parts: Mapping[str, str]) -> dict[str, str]:
+    """Give each SELECT of CONSOLE_PIECES by its name; `parts` as for `report_statements`."""
+    found = _report_names(settings, parts) | _report_pieces(settings, parts) | _judged_pieces(settings)
+    for name, text in _sections(CONSOLE_PIECES):
+        found[name] = Template(text).substitute(found)
+    return found
+
+
+def _judged_pieces(settings: Settings) -> dict[str, str]:
+    return {name: Template(text).substitute(placeholders(settings)) for name, text in _sections(PIECES)}
+
+
+def _report_pieces(settings: Settings, parts: Mapping[str, str]) -> dict[str, str]:
+    names = _report_names(settings, parts)
     found: dict[str, str] = {}
     for name, text in _sections(REPORT_PIECES):
         found[name] = Template(text).substitute(names | found)
-    return {name: text for name, text in found.items() if name not in ("calls", "latency")}
+    return found
+
+
+def _report_names(settings: Settings, parts: Mapping[str, str]) -> dict[str, str]:
+    return {"database": settings.database, "bounds": str(list(DURATION_BOUNDS_MS)), **parts}
 
 
 def _view_parts(settings: Settings) -> dict[str, str]:
@@ -114,6 +137,7 @@ def _view_parts(settings: Settings) -> dict[str, str]:
     database = settings.database
     return {
         "window": "window_start, ",
+        "per": "window_start, ",
         "hour": "toStartOfHour(event_time) AS window_start, ",
         "windows": f"{database}.windows_1h",
         "days": f"{database}.windows_1d",

@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timezone
-from typing import Any, Final, NamedTuple
+from datetime import datetime, timezone
+from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
-from egresslens.clickhouse.schema import report_statements
+from egresslens.clickhouse.schema import console_statements, report_statements
 from egresslens.clickhouse.text import like
 from egresslens.record import TIMESTAMP
 from egresslens.report.period import Period
@@ -43,6 +43,7 @@ REPORTS: Final[dict[str, Report]] = {
     ),
     "coverage": Report("What the evidence cannot see", f"notEmpty(findings) DESC, records, {_SOURCE}"),
 }
+_PARAMETER: Final = re.compile(r"\{(\w+):([^}]+)\}")
 _WRAPPED: Final = re.compile(r"(?:LowCardinality\(|Nullable\()+")
 _KINDS: Final[dict[str, pl.DataType]] = {
     "Int": pl.Int64(),
@@ -78,6 +79,40 @@ class Selection:
         return {**given, "host": like(given["host"])} if "host" in given else given
 
 
+class Narrowed(Protocol):
+    """What a question is about."""
+
+    def conditions(self) -> dict[str, str]:
+        """Conditions on a `row` of a published view, by name."""
+
+    def parameters(self) -> dict[str, Any]:
+        """Values of the conditions' parameters."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A statement and the values of its parameters (`{name:Type}`)."""
+
+    statement: str
+    parameters: dict[str, Any]
+
+    def frame(self, reader: Client) -> pl.DataFrame:
+        """Its answer, as `query_frame` gives it."""
+        return query_frame(reader, self.statement, self.parameters)
+
+    def with_literals(self) -> str:
+        """The statement with the values in their places, to be run anywhere."""
+        return _PARAMETER.sub(lambda found: literal(self.parameters[found[1]], found[2]), self.statement)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which of the rows, in the report's order."""
+
+    limit: int
+    offset: int = 0
+
+
 @dataclass(frozen=True)
 class Answer:
     """A report's rows, and what they are about.
@@ -93,20 +128,90 @@ class Answer:
     not_judged: int
 
 
-def ask(reader: Client, settings: Settings, report: str, period: Period, selection: Selection) -> Answer:
-    """Ask for a report of REPORTS.
+def ask(
+    reader: Client,
+    settings: Settings,
+    report: str,
+    period: Period,
+    selection: Selection,
+    page: Page | None = None,
+) -> Answer:
+    """Ask for a report of REPORTS: all rows, or a page of them.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: the store cannot be asked, or refuses.
     """
+    question = report_question(settings, report, period, selection, page)
+    # Two questions at once: each takes as long as the other.
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        not_judged = beside.submit(count_not_judged, reader, settings, period, selection)
+        rows = question.frame(reader)
+    return Answer(report, period, selection, rows, not_judged.result())
+
+
+def report_question(
+    settings: Settings, report: str, period: Period, selection: Selection, page: Page | None = None
+) -> Question:
+    """What `ask` asks."""
     statement = report_statements(settings, _parts(settings, period, selection))[report]
     parameters = _parameters(period, selection)
     ordered = f"SELECT * FROM ({statement}) ORDER BY {REPORTS[report].order}"  # noqa: S608 - texts of ours, values are bound
-    # Two questions at once: each takes as long as the other.
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        not_judged = beside.submit(_not_judged, reader, settings, period, selection)
-        rows = query_frame(reader, ordered, parameters)
-    return Answer(report, period, selection, rows, not_judged.result())
+    if page is None:
+        return Question(ordered, parameters)
+    return Question(
+        f"{ordered} LIMIT {{limit:UInt32}} OFFSET {{offset:UInt32}}",
+        {**parameters, "limit": page.limit, "offset": page.offset},
+    )
+
+
+def console_question(
+    settings: Settings, name: str, period: Period, narrowed: Narrowed, key: str | None = None, **values: Any
+) -> Question:
+    """A question of `schemas/clickhouse/console.sql`.
+
+    Args:
+        settings: for the database's name.
+        name: the section.
+        period: the range, and the tier to read.
+        narrowed: whose traffic and where to.
+        key: a column of the windows that answers are also told apart by: window_start, response_code.
+        values: the section's own parameters.
+    """
+    parts = {**_parts(settings, period, narrowed), "window": f"{key}, " if key else ""}
+    return Question(console_statements(settings, parts)[name], {**_parameters(period, narrowed), **values})
+
+
+def literal(value: Any, type_: str) -> str:
+    """A parameter's value as SQL.
+
+    Args:
+        value: as Question.parameters has it.
+        type_: of ClickHouse, as the statement says it.
+    """
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(literal(one, 'String') for one in value)}]"
+    if isinstance(value, datetime):
+        text = value.astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M:%S.%f")[:-3]
+        return f"'{text if '64' in type_ else text[:-4]}'::{type_}"
+    if isinstance(value, bool | int):
+        return str(value).lower()
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def per_workload(rows: pl.DataFrame) -> pl.DataFrame:
+    """Requests and bytes sent out per workload: in its home region, out of it, unknown."""
+    key = ("source_cluster", "source_namespace", "source_workload", "source_ip", "home_regions")
+
+    def of(place: str, measure: str) -> pl.Expr:
+        name = f"{place.replace(' ', '_')}_{'bytes' if measure == 'bytes_received' else measure}"
+        return pl.col(measure).filter(pl.col("place") == place).sum().alias(name)
+
+    places = ("in region", "out of region", "unknown")
+    return (
+        rows.group_by(*key)
+        .agg(of(place, measure) for place in places for measure in ("requests", "bytes_received"))
+        .sort("out_of_region_requests", *key[:4], descending=[True, *[False] * 4], nulls_last=True)
+    )
 
 
 def query_frame(reader: Client, statement: str, parameters: Mapping[str, Any] | None = None) -> pl.DataFrame:
@@ -150,9 +255,9 @@ def _value(value: Any, kind: pl.DataType) -> Any:
     return str(value) if kind == pl.String() else value
 
 
-def _parts(settings: Settings, period: Period, selection: Selection) -> Mapping[str, str]:
+def _parts(settings: Settings, period: Period, narrowed: Narrowed) -> Mapping[str, str]:
     database = settings.database
-    tests = selection.conditions()
+    tests = narrowed.conditions()
     all_of = "".join(f" AND {test}" for test in tests.values())
     windows = (
         f"(SELECT * FROM {database}.windows_{period.tier} "  # noqa: S608 - names of ours
@@ -169,8 +274,10 @@ def _parts(settings: Settings, period: Period, selection: Selection) -> Mapping[
     began = " AND first_seen >= {since:DateTime('UTC')} AND first_seen < {until:DateTime('UTC')}"
     return {
         "window": "",
+        "per": "",
         "hour": "",
         "windows": windows,
+        "facts": f"{database}.raw_view_windows_{period.tier}",
         "days": windows,
         "events": events,
         "recent": events,
@@ -190,14 +297,15 @@ def _plainly(tests: Mapping[str, str]) -> str:
         "workload": "source_workload = {workload:String}",
         "host": "destination_host LIKE {host:String}",
     }
-    return "".join(f" AND {columns[name]}" for name in tests)
+    return "".join(f" AND {columns[name]}" for name in tests if name in columns)
 
 
-def _parameters(period: Period, selection: Selection) -> dict[str, Any]:
-    return {"since": period.since, "until": period.until, **selection.parameters()}
+def _parameters(period: Period, narrowed: Narrowed) -> dict[str, Any]:
+    return {"since": period.since, "until": period.until, **narrowed.parameters()}
 
 
-def _not_judged(reader: Client, settings: Settings, period: Period, selection: Selection) -> int:
+def count_not_judged(reader: Client, settings: Settings, period: Period, selection: Selection) -> int:
+    """Destinations in the range that no judgement was made for yet."""
     parts = _parts(settings, period, selection)
     rows = reader.query(
         "SELECT uniqExact(source_cluster, source_namespace, destination_host, destination_port) "  # noqa: S608

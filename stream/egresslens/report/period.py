@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final, Literal
@@ -10,7 +11,7 @@ from egresslens.settings import Settings
 
 Tier = Literal["1m", "1h", "1d"]
 
-_WIDTH: Final[dict[Tier, timedelta]] = {
+WIDTH: Final[dict[Tier, timedelta]] = {
     "1m": timedelta(minutes=1),
     "1h": timedelta(hours=1),
     "1d": timedelta(days=1),
@@ -19,6 +20,8 @@ _WIDTH: Final[dict[Tier, timedelta]] = {
 _LONGEST: Final[dict[Tier, timedelta]] = {"1m": timedelta(hours=6), "1h": timedelta(days=14)}
 _COARSER_FIRST: Final[tuple[Tier, ...]] = ("1d", "1h", "1m")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_SPAN: Final = re.compile(r"(\d{1,6})([mhdw])")
 
 
 @dataclass(frozen=True)
@@ -61,17 +64,29 @@ def period(settings: Settings, since: datetime, until: datetime, now: datetime, 
     return Period(_down(since, tier), _up(until, tier), tier)
 
 
+def span(text: str) -> timedelta:
+    """Read a length of time: `90m`, `24h`, `30d`, `4w`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _SPAN.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is no length of time such as 90m, 24h, 30d or 4w")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
 def _suits(tier: Tier, coarsest: Tier, since: datetime, until: datetime, now: datetime) -> bool:
     """Whether the range's ends fit into windows of a tier no coarser than `coarsest`."""
-    if _WIDTH[tier] > _WIDTH[coarsest]:
+    if WIDTH[tier] > WIDTH[coarsest]:
         return False
     return _down(since, tier) == since and (until >= now or _down(until, tier) == until)
 
 
 def _down(moment: datetime, tier: Tier) -> datetime:
-    return moment - (moment - _EPOCH) % _WIDTH[tier]
+    return moment - (moment - _EPOCH) % WIDTH[tier]
 
 
 def _up(moment: datetime, tier: Tier) -> datetime:
     down = _down(moment, tier)
-    return down if down == moment else down + _WIDTH[tier]
+    return down if down == moment else down + WIDTH[tier]

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
-from egresslens.report.ask import Selection, query_frame
+from egresslens.report.ask import Question, Selection
 from egresslens.settings import Settings
 
 _CODES: Final = re.compile(r"([1-5])xx|(\d{1,3})")
@@ -72,13 +72,36 @@ def is_code(text: str) -> bool:
     return _CODES.fullmatch(text) is not None
 
 
+class Before(NamedTuple):
+    """A record's place in a search's order: event time (milliseconds), topic, partition, offset, seq."""
+
+    moment: int
+    topic: str
+    partition: int
+    offset: int
+    seq: int
+
+
 def search(reader: Client, settings: Settings, wanted: Search, limit: int) -> pl.DataFrame:
     """Read the newest records that fit, at most `limit`, in the order of their time. All fields of events.
 
     Raises:
         clickhouse_connect.driver.exceptions.Error: the store cannot be asked, or refuses.
     """
-    return _records(reader, settings, wanted, [], {}, limit)
+    return search_question(settings, wanted, limit).frame(reader).reverse()
+
+
+def search_question(settings: Settings, wanted: Search, limit: int, before: Before | None = None) -> Question:
+    """The question for the newest records that fit, the newest first; from after `before` in that order."""
+    if before is None:
+        return _question(settings, wanted, [], {}, limit)
+    after = (
+        "(row.event_time < fromUnixTimestamp64Milli({moment:Int64}, 'UTC') "
+        "OR row.event_time = fromUnixTimestamp64Milli({moment:Int64}, 'UTC') "
+        "AND (row.topic, row.partition, -row.offset, -row.seq) "
+        "> ({topic:String}, {partition:Int32}, -{offset:Int64}, -{seq:Int32}))"
+    )
+    return _question(settings, wanted, [after], before._asdict(), limit)
 
 
 def ends(reader: Client, settings: Settings) -> dict[Place, int]:
@@ -98,6 +121,14 @@ def between(
     limit: int,
 ) -> pl.DataFrame:
     """Read the records that came in between two looks at `ends`, otherwise as `search`."""
+    question = between_question(settings, wanted, before, after, limit)
+    return question.frame(reader).reverse() if question else pl.DataFrame()
+
+
+def between_question(
+    settings: Settings, wanted: Search, before: Mapping[Place, int], after: Mapping[Place, int], limit: int
+) -> Question | None:
+    """The question for what came in between, the newest first; None where nothing did."""
     tests: list[str] = []
     values: dict[str, Any] = {}
     for number, (place, end) in enumerate(after.items()):
@@ -111,22 +142,15 @@ def between(
         )
         named = zip("etpaz", (*place, begin, end), strict=True)
         values |= {f"{letter}{number}": value for letter, value in named}
-    if not tests:
-        return pl.DataFrame()
-    return _records(reader, settings, wanted, [f"({' OR '.join(tests)})"], values, limit)
+    return _question(settings, wanted, [f"({' OR '.join(tests)})"], values, limit) if tests else None
 
 
-def _records(
-    reader: Client,
-    settings: Settings,
-    wanted: Search,
-    more: list[str],
-    values: Mapping[str, Any],
-    limit: int,
-) -> pl.DataFrame:
+def _question(
+    settings: Settings, wanted: Search, more: list[str], values: Mapping[str, Any], limit: int
+) -> Question:
     where = " AND ".join(["1", *wanted.conditions(), *more])
-    newest = (
+    return Question(
         f"SELECT * FROM {settings.database}.events AS row WHERE {where} "  # noqa: S608 - conditions of ours, values are bound
-        "ORDER BY event_time DESC, topic, partition, offset DESC, seq DESC LIMIT {limit:UInt32}"
+        "ORDER BY event_time DESC, topic, partition, offset DESC, seq DESC LIMIT {limit:UInt32}",
+        {**wanted.parameters(), **values, "limit": limit},
     )
-    return query_frame(reader, newest, {**wanted.parameters(), **values, "limit": limit}).reverse()

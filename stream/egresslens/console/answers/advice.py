@@ -1,0 +1,281 @@
+"""What would allow the traffic that was seen, and what REGISTRY_ONLY would block."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final, Literal
+
+import polars as pl
+from pydantic import Field
+
+from egresslens.advise import Advice, Options, advise, render
+from egresslens.advise.render import to_yaml
+from egresslens.advise.values import Advised, Evidence
+from egresslens.clickhouse.observed import read_observed
+from egresslens.console.answers import Context
+from egresslens.console.answers.reports import Call
+from egresslens.console.models import Count, Model, Time
+from egresslens.console.params import Nothing, SpanText, Text
+from egresslens.console.problems import Problem
+from egresslens.registry import store
+from egresslens.registry.value import Registries
+from egresslens.report.period import span
+from egresslens.whatif import VERDICTS, Policy, applied, whatif
+
+_LISTED: Final = 1_000
+_DEFAULT: Final = Options()
+_LONGEST: Final = timedelta(days=10 * 365)
+Requests = dict[str, Count]
+
+
+class LookBack(Nothing):
+    """The history that is looked at."""
+
+    since: SpanText = Field("30d", description="How far to look back.")
+    cluster: Text | None = Field(None, description="Only what this cluster's proxies logged.")
+
+    def back(self) -> timedelta:
+        """How far."""
+        return min(span(self.since), _LONGEST)
+
+
+class AdviceParams(LookBack):
+    """How careful to be, as `egresslens advise`."""
+
+    into: Text = Field(_DEFAULT.into, description="Namespace of new ServiceEntries.")
+    min_requests: int = Field(
+        _DEFAULT.min_requests, ge=1, description="What was seen more rarely is listed apart."
+    )
+    min_age: SpanText = Field("0m", description="What was first seen less long ago is listed apart.")
+    wildcard_hosts: int = Field(
+        _DEFAULT.wildcard_hosts, ge=2, description="So many hosts of one domain become a wildcard."
+    )
+    include_blocked: bool = Field(False, description="Also allow what was blocked.")
+    sidecars: bool = Field(True, description="Advise egress scopes.")
+    registry_only: bool = Field(False, description="Have new Sidecars block what they do not list.")
+
+
+class Seen(Model):
+    """A destination, and who called it."""
+
+    destination_host: str
+    destination_port: int | None
+    requests: Count
+    sources: list[str]
+    first_seen: Time
+    last_seen: Time
+
+
+class AdvisedObject(Model):
+    """An object to apply."""
+
+    kind: str
+    namespace: str | None
+    name: str
+    change: Literal["new", "extended"]
+    yaml: str
+    requests: Count
+    seen: list[Seen]
+    notes: list[str]
+
+
+class Apart(Model):
+    """Traffic that nothing is advised for."""
+
+    reason: str
+    requests: Count
+    seen: list[Seen]
+
+
+class Unused(Model):
+    """An entry without traffic."""
+
+    namespace: str | None
+    name: str
+    hosts: list[str]
+    last_seen: Time | None
+
+
+class WhatIfBoth(Model):
+    """Requests by verdict, had the mesh let only registered hosts out."""
+
+    now: Requests = Field(description="With the registry in force.")
+    applied: Requests = Field(description="With the advice applied over it.")
+
+
+class AdviceAnswer(Model):
+    """What would allow the traffic."""
+
+    cluster: str | None
+    since: Time
+    until: Time
+    yaml: str = Field(description="All of it, for `kubectl apply`, the evidence as comments.")
+    objects: list[AdvisedObject]
+    apart: list[Apart]
+    unused: list[Unused] | None = Field(description="Null where the history is too short to tell.")
+    whatif: WhatIfBoth
+
+
+class WhatIfParams(LookBack):
+    """Which policy, with which registry."""
+
+    namespace: Text | None = Field(None, description="Only callers of this namespace.")
+    policy: Policy = Field(
+        "registry-only", description="Block unknown hosts everywhere, or as mesh config and Sidecars say."
+    )
+    advised: bool = Field(False, description="With the advice applied over the registry in force.")
+    limit: int = Field(500, ge=1, le=10_000, description="Rows at most.")
+
+
+class Judged(Call):
+    """What would have become of a destination's traffic."""
+
+    label: str
+    traffic: str
+    requests: Count
+    verdict: str
+    service_entry: str | None
+    reason: str
+    first_event: Time
+    last_event: Time
+
+
+class WhatIf(Model):
+    """What would have become of the traffic, the most requests first."""
+
+    since: Time
+    until: Time
+    requests: Requests = Field(description="By verdict.")
+    rows: list[Judged]
+    more: bool
+
+
+def advice(context: Context, params: AdviceParams) -> AdviceAnswer:
+    """Advise what would allow the traffic that was seen.
+
+    Raises:
+        Problem: the traffic is of several clusters, and none is named.
+    """
+    traffic, registries = _history(context, params)
+    cluster = _cluster(traffic, params)
+    options = Options(
+        into=params.into,
+        min_requests=params.min_requests,
+        min_age=span(params.min_age),
+        wildcard_hosts=params.wildcard_hosts,
+        include_blocked=params.include_blocked,
+        sidecars=params.sidecars,
+        registry_only=params.registry_only,
+    )
+    found = _advise(context, options, traffic, registries, cluster)
+    return AdviceAnswer(
+        cluster=cluster,
+        since=found.since,
+        until=found.until,
+        yaml=render(found),
+        objects=[_object(one) for one in (*found.entries, *found.sidecars)],
+        apart=[
+            Apart(reason=one.reason, requests=_requests(one.evidence), seen=_seen(one.evidence))
+            for one in found.apart
+        ],
+        unused=None
+        if found.unused is None
+        else [
+            Unused(
+                namespace=one.entry.metadata.namespace,
+                name=one.entry.metadata.name,
+                hosts=list(one.entry.spec.hosts),
+                last_seen=one.last_seen,
+            )
+            for one in found.unused
+        ],
+        whatif=WhatIfBoth(
+            now=_by_verdict(whatif(traffic, registries)),
+            applied=_by_verdict(whatif(traffic, _with(registries, found))),
+        ),
+    )
+
+
+def what_if(context: Context, params: WhatIfParams) -> WhatIf:
+    """Look up all that was seen, as if only registered hosts were let out.
+
+    Raises:
+        Problem: `advised`, and the traffic is of several clusters, and none is named.
+    """
+    traffic, registries = _history(context, params)
+    if params.advised:
+        cluster = _cluster(traffic, params)
+        registries = _with(registries, _advise(context, Options(), traffic, registries, cluster))
+    if params.namespace is not None:
+        traffic = traffic.filter(pl.col("source_namespace") == params.namespace)
+    found = whatif(traffic, registries, params.policy)
+    rows = found.head(params.limit).select(*Judged.model_fields)
+    return WhatIf(
+        since=context.now - params.back(),
+        until=context.now,
+        requests=_by_verdict(found),
+        rows=[Judged(**row) for row in rows.iter_rows(named=True)],
+        more=found.height > params.limit,
+    )
+
+
+def _history(context: Context, params: LookBack) -> tuple[pl.DataFrame, Registries]:
+    settings, reader = context.settings, context.reader
+    since = context.now - params.back()
+    traffic = read_observed(reader, settings, since, context.now, params.cluster)
+    return traffic, store.read(reader, settings)
+
+
+def _cluster(traffic: pl.DataFrame, params: LookBack) -> str | None:
+    seen = sorted(name for name in traffic["source_cluster"].unique() if name)
+    if params.cluster is None and len(seen) > 1:
+        raise Problem("cluster", f"the traffic is of {len(seen)} clusters", clusters=seen[:_LISTED])
+    return params.cluster or (seen[0] if seen else None)
+
+
+def _advise(
+    context: Context, options: Options, traffic: pl.DataFrame, registries: Registries, cluster: str | None
+) -> Advice:
+    return advise(traffic, registries.of(cluster), options, context.now)
+
+
+def _with(registries: Registries, found: Advice) -> Registries:
+    objects = [one.object for one in (*found.entries, *found.sidecars)]
+    return applied(registries, objects)
+
+
+def _by_verdict(found: pl.DataFrame) -> Requests:
+    return {
+        verdict: int(found.filter(pl.col("verdict") == verdict)["requests"].sum()) for verdict in VERDICTS
+    }
+
+
+def _object(one: Advised) -> AdvisedObject:
+    return AdvisedObject(
+        kind=one.object.kind,
+        namespace=one.object.metadata.namespace,
+        name=one.object.metadata.name,
+        change="extended" if one.before else "new",
+        yaml=to_yaml(one.object),
+        requests=_requests(one.evidence),
+        seen=_seen(one.evidence),
+        notes=list(one.notes),
+    )
+
+
+def _requests(evidence: tuple[Evidence, ...]) -> int:
+    return sum(one.requests for one in evidence)
+
+
+def _seen(evidence: tuple[Evidence, ...]) -> list[Seen]:
+    return [
+        Seen(
+            destination_host=one.host,
+            destination_port=one.port,
+            requests=one.requests,
+            sources=[name for name, _ in one.sources[:_LISTED]],
+            first_seen=one.first,
+            last_seen=one.last,
+        )
+        for one in evidence[:_LISTED]
+    ]
