@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -64,11 +63,6 @@ class Sql(Model):
             parameters={key: _plain(value) for key, value in question.parameters.items()},
             text=question.with_literals(),
         )
-
-
-def first(rows: Iterable[Any]) -> Any:
-    """The only row, or None."""
-    return next(iter(rows), None)
 
 
 def _plain(value: Any) -> Any:

@@ -22,7 +22,7 @@ from egresslens.console.answers.graph import (
     new_destinations,
     to_edges,
 )
-from egresslens.console.models import Count, Model, Range, Sql, Time, first
+from egresslens.console.models import Count, Model, Range, Sql, Time
 from egresslens.console.params import Label, Ranged, Text
 from egresslens.console.problems import Problem
 from egresslens.record import DURATION_BOUNDS_MS
@@ -211,7 +211,7 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
         evidence=[Proof(**row) for row in answers["evidence"].iter_rows(named=True)],
         records=records(answers["records"]),
         records_kept=period.since >= context.now - timedelta(days=context.settings.events_ttl_days),
-        destination_ips=first(answers["addresses"]["destination_ips"]) or [],
+        destination_ips=answers["addresses"]["destination_ips"].explode().drop_nulls().to_list(),
         sql=[Sql.of(name, one) for name, one in questions.items()],
     )
 
