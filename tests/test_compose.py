@@ -6,7 +6,6 @@ would do in the containers is done for real in functional/test_compose_stack.py.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -24,6 +23,7 @@ from command_line import parsed
 from compose_files import COMPOSE, ROOT, ours, services, stack, versions, written
 from egresslens.kafka.broker import KAFKA_VERSION
 from egresslens.settings import Settings, load, tomllib
+from published import schema
 
 FILES = ("dev.yaml", "demo.yaml")
 SERVICES = [(file, name) for file in FILES for name in written(file)["services"]]
@@ -47,8 +47,10 @@ def secrets(tmp_path_factory):
 
 @in_each_file
 def test_a_file_is_as_the_compose_specification_says(file):
-    schema = json.loads((ROOT / "tests/published/compose-spec.json").read_text())
-    errors = [error.message for error in Draft202012Validator(schema).iter_errors(written(file))]
+    errors = [
+        error.message
+        for error in Draft202012Validator(schema("compose-spec.json")).iter_errors(written(file))
+    ]
     assert errors == []
 
 

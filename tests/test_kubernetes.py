@@ -19,8 +19,8 @@ import egresslens
 from command_line import parsed
 from egresslens.settings import Settings, load
 from kubernetes_files import CHART, GOLDEN, RELEASES, allowed, chart_sum, render, schema
+from published import strict
 
-PUBLISHED = Path(__file__).parent / "published"
 CUSTOM = {"ScaledObject": "keda-scaledobject.json", "PodMonitor": "prometheus-podmonitor.json"}
 # A worker has flushed and committed, or given up, this long after SIGTERM (worker/app.py).
 STOPPED_S = 10
@@ -90,24 +90,6 @@ def test_an_object_is_as_its_api_says(release, kind, name, version):
         assert [f"{error.json_path}: {error.message}" for error in errors] == []
     else:
         kubernetes_validate.validate(found, version, strict=True)
-
-
-def strict(file: str) -> dict[str, Any]:
-    """A definition's schema that takes no unknown field, as kubectl does with strict validation."""
-    return closed(json.loads((PUBLISHED / file).read_text()))
-
-
-def closed(value: Any) -> Any:
-    if isinstance(value, list):
-        return [closed(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    found = {key: closed(one) for key, one in value.items()}
-    if isinstance(found.get("properties"), dict) and found.get("type") == "object" and found["properties"]:
-        if found["properties"].get("metadata") == {"type": "object"}:
-            found["properties"]["metadata"]["additionalProperties"] = True
-        found.setdefault("additionalProperties", False)
-    return found
 
 
 def test_an_unknown_field_of_a_custom_object_would_be_found_out():
