@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
-from egresslens.kafka.broker import Broker
+from egresslens.cli.worker import topics
+from egresslens.kafka.broker import Broker, embedded_broker
 from egresslens.kafka.topics import Topic, create_topics
 from egresslens.store.process import StoreProcess
 from functional.deployment import Deploy, Deployment, deployments, istio_json, until
@@ -76,6 +77,26 @@ def test_a_topic_made_again_under_a_running_worker_is_read_from_its_first_offset
     assert epochs(one) == [(0, 100, 100), (0, 160, 160)], worker.log.read_text()[-3000:]
     assert one.value("SELECT count() FROM {db}.events") == 260
     assert one.value("SELECT sum(requests) FROM {db}.windows_1m") == 260
+
+
+def test_a_topic_that_moved_to_another_cluster_is_read_from_its_first_offset(deployment, tmp_path):
+    one = deployment(TOPIC_PARTITIONS="1")
+    worker = one.start_worker()
+    one.produce(lines(100))
+    one.wait_for_messages(100)
+    assert worker.stop() == 0
+    with embedded_broker(tmp_path / "other") as other:
+        brokers = {"EGRESSLENS_KAFKA_BROKERS": other.bootstrap}
+        settings = one.settings.model_copy(update={"kafka_brokers": other.bootstrap})
+        moved = Deployment(settings, one.environment | brokers, one.folder)
+        create_topics(settings, topics(settings))
+        moved.produce(lines(60, start=1000))
+        worker = moved.start_worker()
+        moved.wait_for_messages(160)
+        assert worker.stop() == 0
+    assert epochs(one) == [(0, 100, 100), (0, 60, 60)]
+    assert one.value("SELECT count() FROM {db}.events") == 160
+    assert one.value("SELECT sum(requests) FROM {db}.windows_1m") == 160
 
 
 def test_new_partitions_are_read_from_their_first_offset(deployment, admin):
