@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from egresslens.advise import Options, advise, render, render_diff
-from egresslens.cli.history import Span, load_history, options
+from egresslens.cli.history import load_history, options
+from egresslens.cli.span import Span
 from egresslens.settings import load
 
 _DEFAULT = Options()

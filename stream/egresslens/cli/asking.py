@@ -12,7 +12,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from egresslens.cli.away import away
-from egresslens.cli.history import Span
+from egresslens.cli.span import Span
 from egresslens.clickhouse.client import connect
 from egresslens.settings import Settings
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 import polars as pl
@@ -18,6 +17,7 @@ from egresslens import observed
 from egresslens.cli import EX_DATAERR
 from egresslens.cli.away import away
 from egresslens.cli.reading import read
+from egresslens.cli.span import Span
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.observed import read_observed
 from egresslens.enrich import enrich, origin
@@ -30,24 +30,6 @@ from egresslens.settings import Settings
 from egresslens.text import visible
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN: Final = re.compile(r"(\d{1,6})([mhdw])")
-
-
-class Span(click.ParamType):
-    """A length of time: `90m`, `24h`, `30d`, `4w`."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Read it."""
-        if isinstance(value, timedelta):
-            return value
-        match = _SPAN.fullmatch(str(value))
-        if not match:
-            self.fail(f"{value!r} is no length of time such as 90m, 24h, 30d or 4w", param, ctx)
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from rich.console import Console
 
 from egresslens.cli import EX_CONFIG
 from egresslens.cli.away import away, said
-from egresslens.cli.history import Span, read_files
+from egresslens.cli.history import read_files
+from egresslens.cli.span import Span
 from egresslens.cli.tables import console, print_table
 from egresslens.clickhouse.client import connect
 from egresslens.judge import Judges
@@ -29,7 +30,7 @@ from egresslens.registry.problems import RegistryError
 from egresslens.registry.refresh import Refreshed, refresh
 from egresslens.registry.value import Registry
 from egresslens.settings import Settings, load
-from egresslens.text import visible
+from egresslens.text import ascii_json, visible
 
 PATHS: Final = click.argument(
     "paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True), metavar="PATH..."
@@ -115,7 +116,7 @@ def show_command(
     ]
     if as_json:
         for name, one in found:
-            click.echo(orjson.dumps({"cluster": name, **one.document()}).decode())
+            click.echo(ascii_json(orjson.dumps({"cluster": name, **one.document()}).decode()))
         return
     rows = [(name or None, one.kind, one.namespace or None, one.name, _about(one)) for name, one in found]
     schema = dict.fromkeys(("cluster", "kind", "namespace", "name", "says"), pl.String())
