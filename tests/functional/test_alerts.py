@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,18 @@ from typing import Any
 import pytest
 import yaml
 
+from egresslens.clickhouse.client import connect
 from egresslens.kafka.broker import Broker
 from egresslens.messages import AlertMessage
+from egresslens.registry.store import load
 from egresslens.store.process import StoreProcess
 from functional.deployment import COMMAND, Deploy, Deployment, deployments, istio_json, until
+from registries import context, registry
 
 pytestmark = pytest.mark.functional
 
 TOKEN = "s3cr3t-token"
+NOW = datetime.now(timezone.utc)
 
 
 @dataclass
@@ -251,6 +256,20 @@ def test_a_new_destination_of_a_known_workload_is_told_once(deployment, start, h
         "host-2.example.com",
         "host-3.example.com",
     ]
+
+
+def test_a_violation_among_the_first_rows_is_told(deployment, start, hook):
+    """The rows wait in the topic, and the registry in the store, when the process starts."""
+    one = deployment()
+    rules(one, rules=[{"name": "residency", "kind": "residency"}])
+    policy = {"name": "eu", "namespaces": ["*"], "regions": ["eu-*"], "unknown": "violation"}
+    load(connect(one.settings, "writer"), one.settings, registry(context(residency=[policy])), NOW)
+    one.start_worker().wait_ready()
+    one.produce([istio_json(1)])
+    one.wait_for_messages(1)
+    start(one)
+    [alert] = until(lambda: hook.alerts("firing"), "a violation")
+    assert (alert["kind"], alert["destination_host"]) == ("residency", "host-1.example.com")
 
 
 def test_a_storm_is_bounded_and_says_so(deployment, start, hook):

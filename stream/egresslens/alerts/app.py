@@ -76,6 +76,7 @@ class Alerter:
         self._book: Book | None = None
         self._known: set[Subject] = set()
         self._registries = Registries()
+        self._registry_version: tuple[Any, ...] = ()
         self._geo = open_geo(settings.geo_database) if settings.geo_database else None
         self._judges = Judges(self._registries, self._geo)
         self._lock = asyncio.Lock()
@@ -102,6 +103,7 @@ class Alerter:
         """Find hits in rows, change the book, store it."""
         async with self._lock:
             generation = self._generation
+            await self._read_registry()
             book = await self._opened()
             now = _now()
             hits = await self._persist(lambda reader: self._hits(reader, rows, now))
@@ -128,12 +130,11 @@ class Alerter:
 
     async def look(self) -> None:
         """What time brings: a new registry, minutes that are over, incidents that are over; and telling."""
-        if self._is_due("registry", _REGISTRY_S):
-            await self._read_registry()
         if not self._partitions:
             return
         async with self._lock:
             generation = self._generation
+            await self._read_registry()
             book = await self._opened()
             now = _now()
             volumes = [rule for rule in self.rules.rules if rule.kind == "volume"]
@@ -240,14 +241,20 @@ class Alerter:
         return action(self._client)
 
     async def _read_registry(self) -> None:
+        """Read the registry when it is time to and it changed; under the lock: rows are judged by it."""
+        if not self._is_due("registry", _REGISTRY_S):
+            return
+        version = await self._persist(lambda reader: store.version(reader, self.settings))
+        if version == self._registry_version:
+            return
         try:
             found: Registries = await self._persist(lambda reader: store.read(reader, self.settings))
         except RegistryError as error:
             log.warning("the registry cannot be read, going on with the last one: %s", error)
             return
-        if list(found) != list(self._registries):
-            self._registries = found
-            self._judges = Judges(found, self._geo)
+        self._registry_version = version
+        self._registries = found
+        self._judges = Judges(found, self._geo)
 
     def _caught_up(self) -> bool:
         """Whether all rows up to now were read: else what seems over may go on in rows to come."""

@@ -106,6 +106,18 @@ def read(client: Client, settings: Settings, at: datetime | None = None) -> Regi
     return Registries(Registry.of(found, cluster) for cluster, found in objects.items())
 
 
+def version(client: Client, settings: Settings) -> tuple[Any, ...]:
+    """What changes whenever a stored registry does.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the query failed.
+    """
+    [found] = client.query(
+        f"SELECT max(valid_from), count() FROM {settings.database}.raw_registry"  # noqa: S608 - names of ours
+    ).result_rows
+    return tuple(found)
+
+
 def insert(client: Client, table: str, rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> None:
     """Insert rows, some at a time; none is no statement."""
     for at in range(0, len(rows), _ROWS):
