@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+from typing import Final
+
+_BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]")
+
+
+def ascii_json(text: str) -> str:
+    r"""A JSON text with everything beyond ASCII as `\u202e`: the same values, nothing a terminal obeys."""
+    if text.isascii():
+        return text
+    return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
 
 def visible(text: str) -> str:
     r"""The text with everything that is not printed written out (`\x1b`, `\u202e`, `\u2028`)."""

@@ -15,6 +15,7 @@ from egresslens.enrich import enrich, origin
 from egresslens.record import STORED_LABELS
 from egresslens.settings import load
 from egresslens.summary import combine, source_name, summarize
+from egresslens.text import ascii_json
 
 
 @click.command()
@@ -58,7 +59,7 @@ def command(paths: tuple[str, ...], limit: int, as_json: bool) -> None:
     if lines:
         rows = combine(summaries)
         if as_json:
-            texts = ",".join(json_rows(rows)) if rows.height else ""
+            texts = ascii_json(",".join(json_rows(rows))) if rows.height else ""
             click.echo(f'{{"lines":{lines},"counts":{orjson.dumps(counts).decode()},"rows":[{texts}]}}')
         else:
             _print(rows, counts, lines, limit)

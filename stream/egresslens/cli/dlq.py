@@ -20,7 +20,7 @@ from egresslens.clickhouse.client import connect
 from egresslens.dlq import Selection
 from egresslens.outcome import Reject
 from egresslens.settings import load
-from egresslens.text import visible
+from egresslens.text import ascii_json, visible
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 SHOWN_BYTES = 4_096
@@ -57,7 +57,7 @@ def list_(as_json: bool, **selected: Any) -> None:
     rows = _ask(lambda reader, settings: dlq.overview(reader, settings, selection(selected)))
     if as_json:
         for row in rows:
-            click.echo(orjson.dumps(row))
+            click.echo(ascii_json(orjson.dumps(row).decode()))
         return
     schema = ["reason", "field", "topic", "letters", "first_seen", "last_seen"]
     print_table(pl.DataFrame(rows, schema=schema, infer_schema_length=None), "Dead letters", console())
@@ -73,7 +73,7 @@ def show(limit: int, as_json: bool, **selected: Any) -> None:
     for row in rows:
         text = row["raw"].decode("utf-8", "backslashreplace")
         if as_json:
-            click.echo(orjson.dumps({**row, "raw": text}))
+            click.echo(ascii_json(orjson.dumps({**row, "raw": text}).decode()))
             continue
         for name, value in row.items():
             if name != "raw":

@@ -9,7 +9,7 @@ import orjson
 
 from egresslens import explain
 from egresslens.settings import load
-from egresslens.text import visible
+from egresslens.text import ascii_json, visible
 
 EXIT_REJECTED = 1
 
@@ -27,7 +27,7 @@ def command(line: str, as_json: bool) -> None:
     )
     found = explain.explain(text, load().rules)
     if as_json:
-        click.echo(orjson.dumps(found.as_dict(), option=orjson.OPT_INDENT_2))
+        click.echo(ascii_json(orjson.dumps(found.as_dict(), option=orjson.OPT_INDENT_2).decode()))
     else:
         for number, story in enumerate(found.stories, 1):
             if len(found.stories) > 1:

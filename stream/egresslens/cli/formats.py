@@ -19,7 +19,7 @@ from egresslens.cli.tables import console, print_table
 from egresslens.parse import parse, template
 from egresslens.rules import Rules
 from egresslens.settings import load
-from egresslens.text import visible
+from egresslens.text import ascii_json, visible
 
 # An example is there to be recognised, not to be read to its end.
 _EXAMPLE_CHARS: Final = 160
@@ -125,7 +125,7 @@ def command(file: str, tried: tuple[str, ...], shape: Literal["table", "json"]) 
     customs = [_custom(one) for one in template.compiled(rules.log_format)]
     if shape == "json":
         found = {"lines": census.lines, **census.tables(), "custom_formats": customs}
-        click.echo(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+        click.echo(ascii_json(orjson.dumps(found, option=orjson.OPT_INDENT_2).decode()))
     else:
         _print(census, customs)
     if cut_off:

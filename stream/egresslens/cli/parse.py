@@ -14,6 +14,7 @@ from egresslens.encode import json_rows
 from egresslens.enrich import ORIGIN, Enriched, enrich
 from egresslens.record import IDENTITY
 from egresslens.settings import load
+from egresslens.text import ascii_json
 
 
 @click.command()
@@ -62,4 +63,4 @@ def rows(enriched: Enriched, first: int) -> Iterator[str]:
     texts = pl.concat(
         frame.select("message", "seq").with_columns(json_rows(shown).alias("text")) for frame, shown in parts
     )
-    yield from texts.sort("message", "seq")["text"]
+    yield from map(ascii_json, texts.sort("message", "seq")["text"])

@@ -17,6 +17,7 @@ from egresslens.encode import json_rows
 from egresslens.registry.value import Registries, Registry
 from egresslens.settings import load
 from egresslens.summary import source_name
+from egresslens.text import ascii_json
 from egresslens.whatif import VERDICTS, Policy, applied, whatif
 
 EXIT_BLOCKED: Final = 1
@@ -76,7 +77,7 @@ def command(
         verdict: int(found.filter(pl.col("verdict") == verdict)["requests"].sum()) for verdict in VERDICTS
     }
     if shape == "json":
-        rows = ",".join(json_rows(found)) if found.height else ""
+        rows = ascii_json(",".join(json_rows(found))) if found.height else ""
         click.echo(f'{{"requests":{orjson.dumps(requests).decode()},"rows":[{rows}]}}')
     else:
         _print(found, requests, limit)
@@ -89,6 +90,7 @@ def _print(found: pl.DataFrame, requests: dict[str, int], limit: int) -> None:
         source_name(),
         pl.col("destination_host").alias("destination"),
         pl.col("destination_port").alias("port"),
+        "label",
         "traffic",
         "requests",
         pl.col("first_event").alias("first seen"),
