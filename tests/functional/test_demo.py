@@ -23,8 +23,8 @@ pytestmark = pytest.mark.functional
 DEADLINE_S = 120
 
 
-@pytest.fixture(autouse=True)
-def _require_parts():
+def require_parts() -> None:
+    """Skip the test where the demo cannot run, or fail it in CI."""
     require_kafka()
     if os.environ.get("CI") != "true":
         for module in ("envoy", "chdb"):
@@ -32,6 +32,11 @@ def _require_parts():
                 pytest.skip(f"the module {module} is not installed")
     if sys.platform != "linux":
         pytest.skip("pods need loopback addresses of their own, which only Linux has")
+
+
+@pytest.fixture(autouse=True)
+def _require_parts() -> None:
+    require_parts()
 
 
 class Running:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import yaml
 from rich.console import Console
 
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import migrate
+from egresslens.demo.config import Json
+from egresslens.demo.declared import HOME_REGION, HOME_ZONE
 from egresslens.demo.plan import GATEWAY, GATEWAY_NAMESPACE, NAMESPACE
 from egresslens.demo.process import Parts
 from egresslens.demo.steps import step
@@ -28,6 +32,7 @@ _START_S: Final = 60.0
 _COMMAND: Final = (sys.executable, "-c", "from egresslens.cli import main; main()")
 _KAFKA_SAYS: Final = "Apache Kafka"
 _STORE_SAYS: Final = "store listening on "
+_REGISTRY_SAYS: Final = " added, "
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ class Proxy:
             "namespace": self.namespace,
             "workload": self.workload,
             "cluster": "demo",
-            "region": "local",
-            "zone": "local-1",
+            "region": HOME_REGION,
+            "zone": HOME_ZONE,
             "node": "loopback",
             "container": "istio-proxy",
         }
@@ -67,6 +72,16 @@ class Pipeline:
     folder: Path
     settings: Settings
     environ: Mapping[str, str]
+
+    @property
+    def settings_file(self) -> Path:
+        """The same settings as a file, for people's commands."""
+        return self.folder / "settings.toml"
+
+    @property
+    def registry(self) -> Path:
+        """The folder with what is declared about the mesh."""
+        return self.folder / "registry"
 
 
 def start(parts: Parts, folder: Path, out: Console) -> Pipeline:
@@ -106,6 +121,22 @@ def start(parts: Parts, folder: Path, out: Console) -> Pipeline:
     return pipeline
 
 
+def start_registry(parts: Parts, pipeline: Pipeline, objects: Sequence[Json]) -> None:
+    """Declare the mesh, and start what judges its traffic and what alerts.
+
+    Raises:
+        PartError: the registry died or was not loaded.
+    """
+    pipeline.registry.mkdir()
+    text = "---\n".join(yaml.safe_dump(one, sort_keys=False) for one in objects)
+    (pipeline.registry / "mesh.yaml").write_text(text)
+    environ = _environ(pipeline.environ)
+    watch = ["registry", "watch", str(pipeline.registry), "--interval", "2s"]
+    registry = parts.start("the registry", [*_COMMAND, *watch], _log(pipeline.folder, "registry"), environ)
+    registry.wait_until(lambda: _REGISTRY_SAYS in registry.log.read_text(), _START_S)
+    parts.start("the alerts", [*_COMMAND, "alerts", "run"], _log(pipeline.folder, "alerts"), environ)
+
+
 def start_shippers(parts: Parts, pipeline: Pipeline, logs: Mapping[str, Path]) -> None:
     """Start one shipper per access log (by workload)."""
     for proxy in PROXIES:
@@ -137,7 +168,13 @@ def _configured(folder: Path, brokers: str, clickhouse: str) -> Pipeline:
         "EGRESSLENS_WEB_PORT": str(free_port()),
         "EGRESSLENS_DATA_DIR": str(folder / "worker"),
     }
-    return Pipeline(folder, load(environ), environ)
+    pipeline = Pipeline(folder, load(environ), environ)
+    lines = (
+        f"{name.removeprefix(PREFIX).lower()} = {json.dumps(value)}\n" for name, value in environ.items()
+    )
+    pipeline.settings_file.touch(mode=0o600)
+    pipeline.settings_file.write_text("".join(lines))
+    return pipeline
 
 
 def _environ(settings: Mapping[str, str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from egresslens.cli.tables import print_table
 from egresslens.clickhouse.client import connect
-from egresslens.demo import pipeline, report
+from egresslens.demo import declared, pipeline, report
 from egresslens.demo.formats import ISTIO_JSON, ISTIO_TEXT
 from egresslens.demo.mesh import PAGE_PATH, Mesh, TrafficError
 from egresslens.demo.pipeline import PROXIES, Pipeline
@@ -25,6 +25,7 @@ from egresslens.demo.plan import GATEWAY, PHASES, PUBLIC_HOST, new_world, random
 from egresslens.demo.process import PartError, Parts
 from egresslens.demo.steps import step
 from egresslens.demo.truth import Line
+from egresslens.settings import CONFIG_FILE_VARIABLE
 from egresslens.store.passwords import password_file
 
 _VISIBLE_S: Final = 60.0
@@ -46,6 +47,7 @@ def demo(folder: Path, out: Console, *, once: bool) -> bool:
         running = pipeline.start(parts, folder, out)
         with step(out, "Starting the mesh: Envoy as ingress gateway and as two sidecars"):
             mesh, logs = _start_mesh(parts, folder / "mesh")
+            pipeline.start_registry(parts, running, declared.objects(mesh.world))
             pipeline.start_shippers(parts, running, logs)
         lines = _send(mesh, out)
         with connect(running.settings, "reader") as client:
@@ -131,6 +133,14 @@ def _what_to_try(running: Pipeline, mesh: Mesh) -> Text:
     database = running.settings.database
     latest = f"SELECT * FROM {database}.events ORDER BY event_time DESC LIMIT 1 FORMAT Vertical"  # noqa: S608 - shown
     ideas = {
+        "The reports, alerts and advice": (
+            f"export {CONFIG_FILE_VARIABLE}={running.settings_file}\n"
+            "    egresslens report external     # databases, regions, blocked, new, modes, coverage\n"
+            "    egresslens events --label blackhole\n"
+            "    egresslens alerts list\n"
+            "    egresslens whatif              # and egresslens advise"
+        ),
+        "What is declared; change it, and the past is judged anew": f"cat {running.registry}/mesh.yaml",
         "Send a request into the mesh": f"curl -H 'Host: {PUBLIC_HOST}' http://{gateway}{PAGE_PATH}",
         "and see it a second later": (
             f'curl {url}/ -H "X-ClickHouse-User: reader" -H "X-ClickHouse-Key: $(cat {password})" '
