@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Final
 
+import yaml
+
 from egresslens.demo.config import Json
 from egresslens.demo.plan import (
     CHECKOUT_REGISTERED,
@@ -27,6 +29,11 @@ def objects(world: World) -> list[Json]:
     """Istio's objects as `kubectl get` gives them, and the operator's EgressContext."""
     registered = (*CHECKOUT_REGISTERED, *PHASES[-1].registered)
     return [*_service_entries(registered, world), _context(world)]
+
+
+def as_yaml(world: World) -> str:
+    """The objects as a file that `egresslens registry` loads."""
+    return "---\n".join(yaml.safe_dump(one, sort_keys=False) for one in objects(world))
 
 
 def _service_entries(registered: Iterable[External], world: World) -> Iterator[Json]:

@@ -6,19 +6,17 @@ import json
 import os
 import sys
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import yaml
 from rich.console import Console
 
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import migrate
-from egresslens.demo.config import Json
-from egresslens.demo.declared import HOME_REGION, HOME_ZONE
-from egresslens.demo.plan import GATEWAY, GATEWAY_NAMESPACE, NAMESPACE
+from egresslens.demo.declared import HOME_REGION, HOME_ZONE, as_yaml
+from egresslens.demo.plan import GATEWAY, GATEWAY_NAMESPACE, NAMESPACE, World
 from egresslens.demo.process import Parts
 from egresslens.demo.steps import step
 from egresslens.kafka.broker import free_port
@@ -121,15 +119,14 @@ def start(parts: Parts, folder: Path, out: Console) -> Pipeline:
     return pipeline
 
 
-def start_registry(parts: Parts, pipeline: Pipeline, objects: Sequence[Json]) -> None:
+def start_registry(parts: Parts, pipeline: Pipeline, world: World) -> None:
     """Declare the mesh, and start what judges its traffic and what alerts.
 
     Raises:
         PartError: the registry died or was not loaded.
     """
     pipeline.registry.mkdir()
-    text = "---\n".join(yaml.safe_dump(one, sort_keys=False) for one in objects)
-    (pipeline.registry / "mesh.yaml").write_text(text)
+    (pipeline.registry / "mesh.yaml").write_text(as_yaml(world))
     environ = _environ(pipeline.environ)
     watch = ["registry", "watch", str(pipeline.registry), "--interval", "2s"]
     registry = parts.start("the registry", [*_COMMAND, *watch], _log(pipeline.folder, "registry"), environ)
@@ -166,6 +163,7 @@ def _configured(folder: Path, brokers: str, clickhouse: str) -> Pipeline:
         "EGRESSLENS_CLICKHOUSE_READER_USER": "reader",
         "EGRESSLENS_CLICKHOUSE_READER_PASSWORD": passwords.reader,
         "EGRESSLENS_WEB_PORT": str(free_port()),
+        "EGRESSLENS_ALERTS_WEB_PORT": str(free_port()),
         "EGRESSLENS_DATA_DIR": str(folder / "worker"),
     }
     pipeline = Pipeline(folder, load(environ), environ)

@@ -17,13 +17,13 @@ from rich.text import Text
 
 from egresslens.cli.tables import print_table
 from egresslens.clickhouse.client import connect
-from egresslens.demo import declared, pipeline, report
-from egresslens.demo.formats import ISTIO_JSON, ISTIO_TEXT
+from egresslens.demo import pipeline, report
 from egresslens.demo.mesh import PAGE_PATH, Mesh, TrafficError
-from egresslens.demo.pipeline import PROXIES, Pipeline
-from egresslens.demo.plan import GATEWAY, PHASES, PUBLIC_HOST, new_world, random_block
+from egresslens.demo.pipeline import Pipeline
+from egresslens.demo.plan import PHASES, PUBLIC_HOST, new_world, random_block
 from egresslens.demo.process import PartError, Parts
 from egresslens.demo.steps import step
+from egresslens.demo.traffic import access_logs
 from egresslens.demo.truth import Line
 from egresslens.settings import CONFIG_FILE_VARIABLE
 from egresslens.store.passwords import password_file
@@ -47,7 +47,7 @@ def demo(folder: Path, out: Console, *, once: bool) -> bool:
         running = pipeline.start(parts, folder, out)
         with step(out, "Starting the mesh: Envoy as ingress gateway and as two sidecars"):
             mesh, logs = _start_mesh(parts, folder / "mesh")
-            pipeline.start_registry(parts, running, declared.objects(mesh.world))
+            pipeline.start_registry(parts, running, mesh.world)
             pipeline.start_shippers(parts, running, logs)
         lines = _send(mesh, out)
         with connect(running.settings, "reader") as client:
@@ -64,11 +64,9 @@ def demo(folder: Path, out: Console, *, once: bool) -> bool:
 
 def _start_mesh(parts: Parts, folder: Path) -> tuple[Mesh, dict[str, Path]]:
     folder.mkdir()
-    logs = {proxy.workload: folder / f"{proxy.workload}.log" for proxy in PROXIES}
-    formats = {
-        workload: {log: ISTIO_JSON if workload == GATEWAY else ISTIO_TEXT} for workload, log in logs.items()
-    }
-    return parts.enter(Mesh(new_world(random_block()), folder, formats)), logs
+    logs = access_logs(folder)
+    mesh = parts.enter(Mesh(new_world(random_block()), folder, logs))
+    return mesh, {workload: next(iter(written)) for workload, written in logs.items()}
 
 
 def _send(mesh: Mesh, out: Console) -> list[Line]:

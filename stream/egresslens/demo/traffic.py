@@ -1,7 +1,7 @@
 """The demo's mesh alone, its traffic over and over: `python -m egresslens.demo.traffic FOLDER`.
 
-Each Envoy writes its access log to `FOLDER/<workload>.log`, for shippers beside it. The image's target `demo`
-runs this (compose/demo.yaml).
+Each Envoy writes its access log to `FOLDER/<workload>.log`, for shippers beside it; what is declared about
+the mesh is `FOLDER/registry/mesh.yaml`. The image's target `demo` runs this (compose/demo.yaml).
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from egresslens.demo.declared import as_yaml
 from egresslens.demo.formats import ISTIO_JSON, ISTIO_TEXT, Format
 from egresslens.demo.mesh import Mesh
 from egresslens.demo.pipeline import PROXIES
@@ -33,16 +33,20 @@ def access_logs(folder: Path) -> dict[str, dict[Path, Format]]:
     }
 
 
-def send(logs: Mapping[str, Mapping[Path, Format]], stop: threading.Event) -> None:
+def send(folder: Path, stop: threading.Event) -> None:
     """Send the traffic of every phase in turn until `stop` is set.
 
     Raises:
         TrafficError: a call did not end as planned.
         PartError: an Envoy died or did not become ready.
     """
+    world = new_world(random_block())
+    registry = folder / "registry"
+    registry.mkdir(exist_ok=True)
+    (registry / "mesh.yaml").write_text(as_yaml(world))
     with (
         tempfile.TemporaryDirectory(prefix="egresslens-mesh-") as scratch,
-        Mesh(new_world(random_block()), Path(scratch), logs) as mesh,
+        Mesh(world, Path(scratch), access_logs(folder)) as mesh,
     ):
         while True:
             for phase in PHASES:
@@ -61,7 +65,7 @@ def main(folder: Path) -> None:
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, end)
-    send(access_logs(folder), stop)
+    send(folder, stop)
 
 
 if __name__ == "__main__":
