@@ -1,4 +1,7 @@
-"""How windows grow: CPU per record from 10 to 100,000 pairs, and memory per 100,000 open keys; in process."""
+"""How the cost of a record grows: with distinct pairs, with partitions, with the time a topic spans.
+
+Windows alone in process, and the whole job by a real worker.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ import gc
 import os
 import time
 from statistics import median
+from typing import Any
 
+import jobs
 import numpy as np
 import polars as pl
-from parts import resident_bytes
+from parts import Parts, fill, resident_bytes, say
 
 from egresslens.enrich import enrich, origin
 from egresslens.rules import Rules
@@ -18,13 +23,50 @@ from traffic import Traffic
 
 UNIT = 50_000
 UNITS = 4
+PAIRS = (10, 100, 1_000, 10_000, 100_000)
+PARTITIONS = (4, 16, 64)
+_DAY_S = 86_400
 
 
-def main() -> None:
-    print("| pairs | open keys | rows written per unit | windows, us of CPU per record |\n|---|---|---|---|")
-    for pairs in (10, 100, 1_000, 10_000, 100_000):
-        print("| {:,} | {:,} | {:,.0f} | {:.2f} |".format(pairs, *curve(pairs)), flush=True)
-    print(f"\n100,000 open keys hold {memory(100_000) / 2**20:.0f} MiB")
+def measure(parts: Parts, records: int) -> dict[str, Any]:
+    """Curves by number of pairs, partitions and seconds of event time; `records` in each topic."""
+    pairs = {}
+    for count in PAIRS:
+        keys, rows, cost = curve(count)
+        pairs[str(count)] = {
+            "open_keys": keys,
+            "rows_per_unit": rows,
+            "windows_us": cost,
+            **_whole(parts, f"{count:,} pairs", records, pairs_count=count),
+        }
+    partitions = {
+        str(count): _whole(parts, f"{count} partitions", records, partitions=count) for count in PARTITIONS
+    }
+    backfill = {
+        str(seconds): _whole(parts, f"{seconds} s of events", records, rate=records / seconds)
+        for seconds in (60, 3_600, _DAY_S)
+    }
+    return {
+        "records": records,
+        "pairs": pairs,
+        "memory_per_100k_keys": memory(100_000),
+        "partitions": partitions,
+        "span_s": backfill,
+    }
+
+
+def _whole(parts: Parts, what: str, records: int, **options: Any) -> dict[str, float]:
+    """One run of the whole job over a topic of its own."""
+    topic = fill(parts, records, **options)
+    timing = jobs.run_egresslens(parts, topic)
+    parts.drop_topics([topic.name])
+    say(f"{what}: {timing.rate:,.0f} records/s, {timing.cpu_us:.1f} us CPU")
+    return {
+        "rate": timing.rate,
+        "cpu_us": timing.cpu_us,
+        "broker_us": timing.broker_s / records * 1e6,
+        "store_us": timing.store_s / records * 1e6,
+    }
 
 
 def curve(pairs: int) -> tuple[int, float, float]:
@@ -61,7 +103,3 @@ def memory(keys: int) -> int:
     windows.apply(many, 1)
     gc.collect()
     return resident_bytes(os.getpid()) - before
-
-
-if __name__ == "__main__":
-    main()

@@ -15,6 +15,8 @@ from parts import HERE, STORED, Filled, Parts, Timing, check, cpu_seconds
 from egresslens.kafka.transport.batch import Batch
 from egresslens.kafka.transport.fetch import take
 from egresslens.kafka.transport.ledger import Lane, Partition
+from egresslens.parse import parse
+from egresslens.rules import Rules
 
 
 async def each_batch(parts: Parts, topic: Filled, act: Callable[[list[Batch]], Any]) -> None:
@@ -45,6 +47,22 @@ def only_reading(parts: Parts, topic: Filled) -> Timing:
     return Timing(
         topic.total, time.monotonic() - at, time.process_time() - cpu, cpu_seconds(parts.broker.pid) - broker
     )
+
+
+def only_parsing(parts: Parts, topic: Filled) -> Timing:
+    """Fetch and parse, nothing else: one process, one unit after the other."""
+    rules, done = Rules(), 0
+
+    def act(batches: list[Batch]) -> None:
+        nonlocal done
+        parsed = parse([value for one in batches for value in one.values], rules)
+        done += parsed.records.height
+
+    at, cpu, broker = time.monotonic(), time.process_time(), cpu_seconds(parts.broker.pid)
+    asyncio.run(each_batch(parts, topic, act))
+    seconds, spent = time.monotonic() - at, time.process_time() - cpu
+    check({"records": done}, {"records": topic.total}, "parsing only")
+    return Timing(topic.total, seconds, spent, cpu_seconds(parts.broker.pid) - broker)
 
 
 def clickhouse(parts: Parts, topic: Filled) -> Timing:

@@ -73,6 +73,14 @@ class Parts:
         """Create topics."""
         create_topics(load({"EGRESSLENS_KAFKA_BROKERS": self.broker.bootstrap}), topics)
 
+    def topic_bytes(self, name: str) -> int:
+        """What the broker keeps of a topic on disk."""
+        return sum(
+            file.stat().st_size
+            for folder in (self.folder / "kafka").rglob(f"{name}-*")
+            for file in folder.glob("*.log")
+        )
+
     def drop_topics(self, names: list[str]) -> None:
         """Delete topics, so that old runs do not fill the disk."""
         from kafka.admin import KafkaAdminClient  # noqa: PLC0415 - slow to import
@@ -111,11 +119,16 @@ class Filled:
         return {label: int(counts[LABELS.index(label)]) for label in STORED}
 
 
-def fill(parts: Parts, total: int, kind: str = "json", partitions: int = 4, **options: Any) -> Filled:
-    """Make a topic and fill it: records of one source in one partition, zstd batches of up to 1 MB."""
+def fill(
+    parts: Parts, total: int, kind: str = "json", partitions: int = 4, rate: float = RATE, **options: Any
+) -> Filled:
+    """Make a topic and fill it: records of one source in one partition, zstd batches of up to 1 MB.
+
+    The newest record is a minute old; before it `rate` records a second. `options` are Traffic's.
+    """
     name = f"access-log-{kind}-{uuid.uuid4().hex[:6]}"
     parts.make_topics(Topic(name, partitions))
-    traffic = Traffic(int(time.time() * 1000) - total * 1000 // RATE - 60_000, **options)
+    traffic = Traffic(int((time.time() - total / rate - 60) * 1000), rate=rate, **options)
     labels: list[list[int]] = [[] for _ in range(partitions)]
     size = 0
 
@@ -209,3 +222,8 @@ def check(found: Mapping[str, int], truth: Mapping[str, int], who: str) -> None:
     """Compare counts per label."""
     if dict(found) != dict(truth):
         raise WrongResultError(f"{who}: {dict(found)}, but the truth is {dict(truth)}")
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)

@@ -1,110 +1,242 @@
-"""results.json as Markdown: `python bench/report.py` writes RESULTS.md anew from it."""
+"""results.json as Markdown and as a plot: `python bench/report.py` writes RESULTS.md, RESULTS.svg and
+docs/capacity.md anew from it."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jobs
+from capacity import NEEDED, capacity
+
 HERE = Path(__file__).resolve().parent
+Results = dict[str, Any]
 LEAVES_OUT = {
     "egresslens": "nothing: parse, label, events and windows in ClickHouse, two topics",
     "egresslens, text": "nothing; Istio's text format, a topic of its own",
-    "faust": "windows topic, 25 of the 45 fields, other formats, exactness after a crash",
+    "flink": "windows topic, 25 of the 45 fields, other formats, records more than 5 s late",
+    "kafka streams": "ClickHouse, windows topic, 25 fields, other formats",
+    "faust": "windows topic, 25 fields, other formats, exactness after a crash",
     "faust, table": "the same; windows in a Faust table besides the dict",
+    "quix": "every sink, 25 fields, other formats; windows in its state store",
+    "bytewax": "every sink, 25 fields, other formats, recovery; windows by its operator",
     "clickhouse parses": "Kafka topics, 25 fields, other formats, exactness; CPU is the store's",
+    "parsing only": "everything but fetching and parsing, one thread",
     "reading only": "everything but fetching and decompressing, by the worker's own transport",
-    "kafka-streams": "events, ClickHouse, topics, 25 fields, state stores; one thread",
-    "quix": "events, ClickHouse, topics, 25 fields, other formats, exactness",
-    "bytewax": "events, ClickHouse, topics, 25 fields, other formats, exactness",
 }
-NOTES = """\
-Broker, store and the job share the cores. A load above 1 before the start means that others worked on the
-machine as well: then the ratios say more than the figures.
+INTRODUCTION = """\
+Broker, store and the job share the cores. Each section says when it was measured, at which commit and under
+which load before its start: above 0.5 others worked on the machine as well, and ratios say more than figures.
+"""
+WHOLE = """\
+All read the same topic in interleaved rounds, and each run's counts per label equal the truth (of the windows,
+and of the events where there are any). Median, and least to most. Start-up is not counted: a peer's clock
+runs from its first record to the last acknowledged write, that of Egresslens from its worker being ready until
+`progress` accounts for all messages; a JVM's warming up counts. Slow peers read the first records of each
+partition only (`read`). `beside`: how many times as fast Egresslens is, and how many times its CPU the other
+needs. `broker, store`: their CPU for each record meanwhile, microseconds.
 
-Each job reads the same topic, the runs are interleaved, and each run's counts per label (events and windows)
-equal the truth. Median, and least to most. `beside`: how many times as fast Egresslens is, and how many times
-its CPU the other needs. `broker, store`: their CPU for each record meanwhile.
+Flink runs in local mode with two slots, a checkpoint every 10 s and reused objects; Kafka Streams with two
+threads and an in-memory window store with its changelog; Quix Streams and Bytewax with their own window
+operators. Flink's and Kafka Streams' JSON is bound by Jackson; all Python peers use the standard library's.
 """
 
 
-def report(results: dict[str, Any]) -> str:
+def write(results: Results) -> str:
+    """Write all that shows the results; give the Markdown."""
+    text = report(results)
+    (HERE / "RESULTS.md").write_text(text)
+    if results.keys() >= NEEDED:
+        (HERE.parent / "docs" / "capacity.md").write_text(capacity(results))
+    subprocess.run([jobs.bench_python(), HERE / "plot.py"], check=True)
+    return text
+
+
+def report(results: Results) -> str:
     """The results as Markdown."""
-    topic = results["topic"]
-    lines = [
-        "# Results",
-        "",
-        _machine(results),
-        "",
-        NOTES,
-        f"## The whole job: {topic['records']:,} Istio JSON records of {topic['bytes_per_record']:.0f} bytes",
-        "",
-        *_jobs(results["jobs"]),
-        "",
-        "## Where the CPU of the worker goes",
-        "",
-        "In process, by stage, microseconds per record.",
-        "",
-        "| stage | us/record |",
-        "|---|---|",
-        *(f"| {name} | {cost:.2f} |" for name, cost in results["stages"].items()),
-        f"| sum | {sum(results['stages'].values()):.2f} |",
-        "",
-        "## Parse and label by format",
-        "",
-        "In process, microseconds of CPU per record (all threads), median of interleaved rounds.",
-        "",
-        *_formats(results["formats"]),
-        "",
-        f"The run took {results['seconds']:.0f} s.",
-        "",
-    ]
+    lines = ["# Results", "", INTRODUCTION, "![Records per second and CPU per record](RESULTS.svg)", ""]
+    for name, (title, section) in SECTIONS.items():
+        if part := results.get(name):
+            lines += [f"## {title}", "", _measured(part), "", *section(part), ""]
     return "\n".join(lines)
 
 
-def _machine(results: dict[str, Any]) -> str:
-    made = results["machine"]
+def _measured(part: Results) -> str:
+    made = part["machine"]
     versions = ", ".join(f"{name} {text}" for name, text in made["versions"].items())
-    command = f"`make bench{' QUICK=1' if results['quick'] else ''}`"
     return (
-        f"{command}, {made['when']}, commit {made['commit']}, {made['cores']} cores ({made['cpu']}), "
-        f"{made['memory_gb']} GB, load before the start {made['load']:.1f}; "
-        f"Python {made['python']}, {versions}."
+        f"{made['when']}, commit {made['commit']}{', quick' * made['quick']}, {part['seconds']} s; "
+        f"{made['cores']} cores ({made['cpu']}), {made['memory_gb']} GB, load before {made['load']}; "
+        f"{versions}."
     )
 
 
-def _jobs(found: dict[str, Any]) -> list[str]:
-    own = found["egresslens"]
-    lines = [
-        "| job | read | records/s | spread | CPU us | spread | broker, store | beside | leaves out |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for name, one in found.items():
-        aside = f"{one['broker_us']:.1f}, {one['store_us']:.1f}" if one["broker_us"] else ""
-        cells = (
+def table(heads: str, rows: list[tuple[object, ...]]) -> list[str]:
+    """A Markdown table; `heads` between bars."""
+    lines = [f"| {heads} |", "|" + "---|" * (heads.count("|") + 1)]
+    return lines + [f"| {' | '.join(map(str, row))} |" for row in rows]
+
+
+def _whole(part: Results) -> Iterator[str]:
+    size = f"{part['records']:,} Istio JSON records of {part['bytes_per_record']:.0f} bytes"
+    yield f"{size}, {part['rounds']} rounds."
+    yield ""
+    yield WHOLE
+    own, rows = part["jobs"]["egresslens"], []
+    for name, one in part["jobs"].items():
+        if "error" in one:
+            rows.append((name, "failed", *[""] * 6, one["error"].splitlines()[0][:80]))
+            continue
+        rows.append((
             name,
             f"{one['records']:,}",
             f"{one['rate']:,.0f}",
             f"{min(one['rates']):,.0f} to {max(one['rates']):,.0f}",
             f"{one['cpu_us']:.1f}",
             f"{min(one['cpus_us']):.1f} to {max(one['cpus_us']):.1f}",
-            aside,
+            f"{one['broker_us']:.1f}, {one['store_us']:.1f}",
             f"{own['rate'] / one['rate']:.1f}x, {one['cpu_us'] / own['cpu_us']:.1f}x",
             LEAVES_OUT[name],
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        ))  # fmt: skip
+    heads = "job | read | records/s | spread | CPU us | spread | broker, store | beside | leaves out"
+    yield from table(heads, rows)
 
 
-def _formats(found: dict[str, Any]) -> list[str]:
-    lines = ["| messages | parse | label | both | spread | beside clean |", "|---|---|---|---|---|---|"]
+def _stages(part: Results) -> Iterator[str]:
+    yield "In process, alone on a core, by stage: microseconds of CPU per record."
+    yield ""
+    rows = [(name, f"{cost:.2f}") for name, cost in part["us"].items()]
+    yield from table("stage | us/record", [*rows, ("sum", f"{sum(part['us'].values()):.2f}")])
+
+
+def _formats(part: Results) -> Iterator[str]:
+    yield "In process, microseconds of CPU per record (all threads), median of interleaved rounds."
+    yield ""
+    found, rows = part["formats"], []
     for name, one in found.items():
         clean = found["Istio text" if "text" in name else "Istio JSON"]["both"]
         low, high = one["spread"]
-        costs = " | ".join(f"{one[what]:.2f}" for what in ("parse", "label", "both"))
-        lines.append(f"| {name} | {costs} | {low:.2f} to {high:.2f} | {one['both'] / clean:.2f}x |")
-    return lines
+        costs = [f"{one[what]:.2f}" for what in ("parse", "label", "both")]
+        rows.append((name, *costs, f"{low:.2f} to {high:.2f}", f"{one['both'] / clean:.2f}x"))
+    yield from table("messages | parse | label | both | spread | beside clean", rows)
+
+
+def _latency(part: Results) -> Iterator[str]:
+    yield (
+        "At a steady rate: from handing a record to Kafka's client until it is in every view, seconds. One "
+        "look every 50 ms. The worker flushes once a second."
+    )
+    yield ""
+    rows: list[tuple[object, ...]] = []
+    for rate, one in part["rates"].items():
+        waits = (f"{one[what]:.2f}" for what in ("p50_s", "p99_s", "most_s"))
+        cores = ", ".join(f"{one[f'{who}_cores']:.2f}" for who in ("worker", "broker", "store"))
+        rows.append((f"{int(rate):,}", f"{one['records']:,}", *waits, cores))
+    yield from table("records/s | records | p50 | p99 | longest | cores: worker, broker, store", rows)
+
+
+def _workers(part: Results) -> Iterator[str]:
+    yield (
+        "Workers of one group on the topic of four partitions, from the moment the last of them is ready. On "
+        "two cores with broker and store more workers cannot be faster; what they show is the CPU a record "
+        "costs with more of them (`per core`: records a second for each core of worker CPU)."
+    )
+    yield ""
+    rows = [
+        (
+            count,
+            f"{one['counted']:,.0f}",
+            f"{one['rate']:,.0f}",
+            f"{one['cpu_us']:.1f}",
+            f"{one['broker_us']:.1f}, {one['store_us']:.1f}",
+            f"{1e6 / one['cpu_us']:,.0f}",
+        )
+        for count, one in part["counts"].items()
+    ]
+    yield from table("workers | counted | records/s | CPU us (all workers) | broker, store | per core", rows)
+
+
+def _growth(part: Results) -> Iterator[str]:
+    heads = "records/s | CPU us | broker us | store us"
+
+    def cells(one: Results) -> tuple[str, ...]:
+        costs = (f"{one[what]:.1f}" for what in ("cpu_us", "broker_us", "store_us"))
+        return (f"{one['rate']:,.0f}", *costs)
+
+    yield f"The whole job over topics of {part['records']:,} records, one run; windows alone in process."
+    yield ""
+    rows: list[tuple[object, ...]] = [
+        (
+            f"{int(count):,}",
+            f"{one['open_keys']:,}",
+            f"{one['rows_per_unit']:,.0f}",
+            f"{one['windows_us']:.2f}",
+            *cells(one),
+        )
+        for count, one in part["pairs"].items()
+    ]
+    yield from table(f"pairs | open keys | rows per 50,000 | windows us | {heads}", rows)
+    yield ""
+    yield f"100,000 open window keys hold {part['memory_per_100k_keys'] / 2**20:.0f} MiB."
+    yield ""
+    rows = [(count, *cells(one)) for count, one in part["partitions"].items()]
+    yield from table(f"partitions | {heads}", rows)
+    yield ""
+    rows = [(f"{int(span):,}", *cells(one)) for span, one in part["span_s"].items()]
+    yield from table(f"seconds of events (86,400: a day's backfill) | {heads}", rows)
+
+
+def _stored(part: Results) -> Iterator[str]:
+    yield (
+        "Real records copied by ClickHouse over the 24 hours before, with their 1-minute windows "
+        "(bench/stored.py); hours rolled up. Milliseconds, median of nine (longest); asked as `egresslens "
+        "report --since 24h` and `egresslens events` do. The aims: below 100 ms for reports, 300 ms for "
+        "single records."
+    )
+    yield ""
+    found = part["millions"]
+    names = list(next(iter(found.values()))["queries"])
+    rows: list[tuple[object, ...]] = []
+    for name in names:
+        asked = [one["queries"][name] for one in found.values()]
+        rows.append(
+            (
+                name,
+                *(f"{q['p50_s'] * 1000:,.0f} ({q['most_s'] * 1000:,.0f}), {q['rows']:,} rows" for q in asked),
+            )
+        )
+    columns = " | ".join(f"{count} million events" for count in found)
+    yield from table(f"question | {columns}", rows)
+    yield ""
+    rows = []
+    for count, one in found.items():
+        kept = one["disk"]
+        rows.append((
+            count,
+            *(
+                f"{kept[name]['bytes_per_row']:.0f} ({kept[name]['rows']:,})" if name in kept else ""
+                for name in ("raw_events", "raw_windows_1m", "raw_windows_1h")
+            ),
+            f"{one['roll_up_s']:.1f}",
+            f"{one['record']['cpu_us']:.1f}, {one['record']['store_us']:.1f}",
+        ))  # fmt: skip
+    heads = "million events | bytes per event (rows) | per minute's row | per hour's row | rolling up, s"
+    yield from table(f"{heads} | one more record: worker, store us", rows)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Results], Iterator[str]]]] = {
+    "whole": ("The whole job", _whole),
+    "stages": ("Where the CPU of the worker goes", _stages),
+    "formats": ("Parse and label by format", _formats),
+    "latency": ("Latency", _latency),
+    "workers": ("One, two and four workers", _workers),
+    "growth": ("How the cost of a record grows", _growth),
+    "stored": ("Stored events", _stored),
+}
 
 
 if __name__ == "__main__":
-    (HERE / "RESULTS.md").write_text(report(json.loads((HERE / "results.json").read_text())))
+    write(json.loads((HERE / "results.json").read_text()))

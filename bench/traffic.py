@@ -83,14 +83,16 @@ def _pair(chance: random.Random, source: int, target: int) -> Pair:
     ip = f"203.{target // 250 % 250}.{target % 250}.{target % 199 + 1}"
     pod = f"10.{40 + source // 60_000}.{source // 250 % 250}.{source % 250 + 1}"
     http = chance.random() < 0.8
+    # A third of what is no HTTP goes to databases, by their ports.
+    port = 443 if http else chance.choice((443, 443, 443, 443, 3306, 5432))
     fixed: dict[str, str | None] = {
         "pod": pod,
         "agent": chance.choice(_AGENTS) if http else None,
         "authority": host if http else None,
         "protocol": chance.choice(("HTTP/1.1", "HTTP/2")) if http else None,
-        "upstream": f"{ip}:443",
-        "destination": f"{ip}:443",
-        "cluster": f"outbound|443||{host}",
+        "upstream": f"{ip}:{port}",
+        "destination": f"{ip}:{port}",
+        "cluster": f"outbound|{port}||{host}",
         "route": "default" if http else None,
         "sni": None if http else host,
         "details": "via_upstream" if http else None,
@@ -114,9 +116,10 @@ def _pair(chance: random.Random, source: int, target: int) -> Pair:
 class Traffic:
     """Records of the pairs, in the order of their times."""
 
-    def __init__(self, first_ms: int, *, pairs_count: int = PAIRS, seed: int = 1) -> None:
+    def __init__(self, first_ms: int, *, pairs_count: int = PAIRS, rate: float = RATE, seed: int = 1) -> None:
         self._pairs = pairs(pairs_count, max(1, min(SOURCES, pairs_count)))
         self._first_ms = first_ms
+        self._rate = rate
         self._numbers = np.random.default_rng(seed)
         self._weights = 1 / np.arange(3, pairs_count + 3)
         self._weights /= self._weights.sum()
@@ -130,7 +133,11 @@ class Traffic:
         write = _json if kind == "json" else _text
         for which, draw in zip(chosen, draws, strict=True):
             pair = self._pairs[which]
-            yield pair.source, pair.label, write(pair, self._first_ms + self._at * 1000 // RATE, draw)
+            yield (
+                pair.source,
+                pair.label,
+                write(pair, self._first_ms + int(self._at * 1000 / self._rate), draw),
+            )
             self._at += 1
 
 
