@@ -11,13 +11,13 @@
     FROM
     (
         SELECT
-            ${window}row.source_cluster AS source_cluster,
+            row.source_cluster AS source_cluster,
             coalesce(row.source_namespace, row.source_ip_namespace) AS source_namespace,
             coalesce(row.source_workload, row.source_ip_workload) AS source_workload,
             if(coalesce(row.source_workload, row.source_ip_workload) IS NULL, row.source_ip, NULL) AS source_ip,
             label, destination_host, destination_port, hop,
-            destination_scope, destination_region, destination_kind, service_entry,
-            requests, errors, mismatches, bytes_received, bytes_sent, slowest, buckets, first_seen, last_seen,
+            destination_scope, destination_region, destination_kind, service_entry, service_entry_reason,
+            requests, errors, mismatches, bytes_received, bytes_sent, slowest, buckets, windows, first_seen, last_seen,
             max(hop = 'sidecar') OVER (
                 PARTITION BY source_cluster, source_namespace, source_workload, source_ip, destination_host,
                 destination_port
@@ -28,16 +28,19 @@
             SELECT ${judged_columns}
             FROM
             (
+                WITH if(
+                    response_code >= 400 OR (response_code = 0 AND startsWith(ifNull(protocol, ''), 'HTTP')),
+                    part.requests, 0
+                ) AS failed
                 SELECT
-                    ${window}source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
+                    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
                     destination_port, hop, ifNull(destination_host_source = 'registry', false) AS registered,
                     if(source_workload IS NULL, last_event, NULL) AS apart,
                     sum(part.requests) AS requests,
-                    sumIf(
-                        part.requests,
-                        response_code >= 400
-                        OR (response_code = 0 AND startsWith(ifNull(protocol, ''), 'HTTP'))
-                    ) AS errors,
+                    sum(failed) AS errors,
+                    groupArray(
+                        (window_start, response_code, part.requests, failed, part.bytes_sent, part.bytes_received)
+                    ) AS windows,
                     sum(part.mismatches) AS mismatches,
                     sum(part.bytes_received) AS bytes_received,
                     sum(part.bytes_sent) AS bytes_sent,
@@ -47,11 +50,11 @@
                     min(part.first_event) AS first_seen,
                     max(part.last_event) AS last_seen,
                     max(part.last_event) AS seen_at
-                FROM ${facts} AS part
+                FROM ${rows} AS part
                 WHERE window_start >= {since:DateTime('UTC')} AND window_start < {until:DateTime('UTC')}
                     AND hop != 'gateway'
                 GROUP BY
-                    ${window}source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
+                    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
                     destination_port, hop, registered, apart
             ) AS row
             ${judged_joins}
@@ -61,99 +64,51 @@
     WHERE hop = 'sidecar' OR has_sidecar = 0
 )
 
--- One row per source, label and destination. Beyond the limit the rest is one row per label. The heaviest of each
--- label come in turn, so that a flood of one label (an attacker's many names) never pushes out another's.
+-- One row per source, label and destination.
 -- section: edges
 SELECT
-    if(kept, ranked.source_cluster, NULL) AS source_cluster,
-    if(kept, ranked.source_namespace, NULL) AS source_namespace,
-    if(kept, ranked.source_workload, NULL) AS source_workload,
-    if(kept, ranked.source_ip, NULL) AS source_ip,
-    label,
-    if(kept, ranked.destination_host, '(other)') AS destination_host,
-    if(kept, ranked.destination_port, NULL) AS destination_port,
-    if(kept, any(ranked.destination_scope), NULL) AS destination_scope,
-    if(kept, any(ranked.destination_kind), NULL) AS destination_kind,
-    if(kept, any(ranked.destination_region), NULL) AS destination_region,
-    if(kept, any(ranked.service_entry), NULL) AS service_entry,
-    sum(ranked.requests) AS requests,
-    sum(ranked.errors) AS errors,
-    sum(ranked.mismatches) AS mismatches,
-    sum(ranked.bytes_sent) AS bytes_sent,
-    sum(ranked.bytes_received) AS bytes_received,
-    count() AS edges,
-    if(
-        kept, max(ranked.sources),
-        uniqExact((ranked.source_cluster, ranked.source_namespace, ranked.source_workload, ranked.source_ip))
-    ) AS sources,
-    uniqExact((ranked.destination_host, ranked.destination_port)) AS destinations,
-    min(ranked.first_seen) AS first_seen,
-    max(ranked.last_seen) AS last_seen,
-    max(ranked.all_sources) AS all_sources,
-    max(ranked.all_destinations) AS all_destinations
-FROM
-(
-    SELECT *, row_number() OVER (ORDER BY turn, weight DESC, label) <= {edges:UInt32} AS kept
-    FROM
-    (
-        SELECT
-            *,
-            if({measure:String} = 'bytes', bytes_sent + bytes_received, requests) AS weight,
-            row_number() OVER (
-                PARTITION BY label
-                ORDER BY weight DESC, source_cluster, source_namespace, source_workload, source_ip, destination_host,
-                destination_port
-            ) AS turn,
-            uniqExact((source_cluster, source_namespace, source_workload, source_ip)) OVER () AS all_sources,
-            uniqExact((destination_host, destination_port)) OVER () AS all_destinations
-        FROM
-        (
-            SELECT
-                call.source_cluster AS source_cluster,
-                call.source_namespace AS source_namespace,
-                if({by_namespace:Bool}, NULL, call.source_workload) AS source_workload,
-                if({by_namespace:Bool}, NULL, call.source_ip) AS source_ip,
-                label, destination_host, destination_port,
-                uniqExact((call.source_workload, call.source_ip)) AS sources,
-                min(call.destination_scope) AS destination_scope,
-                any(call.destination_kind) AS destination_kind,
-                any(call.destination_region) AS destination_region,
-                any(call.service_entry) AS service_entry,
-                sum(call.requests) AS requests,
-                sum(call.errors) AS errors,
-                sum(call.mismatches) AS mismatches,
-                sum(call.bytes_sent) AS bytes_sent,
-                sum(call.bytes_received) AS bytes_received,
-                min(call.first_seen) AS first_seen,
-                max(call.last_seen) AS last_seen
-            FROM ${flows} AS call
-            WHERE has({labels:Array(String)}, label)
-            GROUP BY
-                source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
-                destination_port
-        )
-    )
-) AS ranked
-GROUP BY
-    kept, source_cluster, source_namespace, source_workload, source_ip, label, destination_host, destination_port
+    source_cluster, source_namespace, source_workload, source_ip, label, destination_host, destination_port,
+    min(call.destination_scope) AS destination_scope,
+    any(call.destination_kind) AS destination_kind,
+    any(call.destination_region) AS destination_region,
+    any(call.service_entry) AS service_entry,
+    max(call.service_entry_reason IS NULL) AS is_not_judged,
+    sum(call.requests) AS requests,
+    sum(call.errors) AS errors,
+    sum(call.mismatches) AS mismatches,
+    sum(call.bytes_sent) AS bytes_sent,
+    sum(call.bytes_received) AS bytes_received,
+    min(call.first_seen) AS first_seen,
+    max(call.last_seen) AS last_seen
+FROM ${flows} AS call
+WHERE has({labels:Array(String)}, label)
+GROUP BY source_cluster, source_namespace, source_workload, source_ip, label, destination_host, destination_port
 ORDER BY
-    kept DESC, requests DESC, label, source_cluster, source_namespace, source_workload, source_ip,
-    destination_host, destination_port
+    requests DESC, source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
+    destination_port
+LIMIT {limit:UInt32}
 
 -- section: timeline
 SELECT
-    window_start AS start, label,
-    sum(call.requests) AS requests, sum(call.errors) AS errors,
-    sum(call.bytes_sent) AS bytes_sent, sum(call.bytes_received) AS bytes_received
-FROM ${flows} AS call
-WHERE has({labels:Array(String)}, label)
+    one.1 AS start, label,
+    sum(one.3) AS requests, sum(one.4) AS errors, sum(one.5) AS bytes_sent, sum(one.6) AS bytes_received
+FROM
+(
+    SELECT label, arrayJoin(call.windows) AS one
+    FROM ${flows} AS call
+    WHERE has({labels:Array(String)}, label)
+)
 GROUP BY start, label
 ORDER BY start, label
 
 -- section: codes
-SELECT response_code, sum(call.requests) AS requests
-FROM ${flows} AS call
-WHERE has({labels:Array(String)}, label)
+SELECT one.2 AS response_code, sum(one.3) AS requests
+FROM
+(
+    SELECT arrayJoin(call.windows) AS one
+    FROM ${flows} AS call
+    WHERE has({labels:Array(String)}, label)
+)
 GROUP BY response_code
 ORDER BY requests DESC, response_code
 
@@ -225,15 +180,24 @@ GROUP BY home_region, destination_region, place
 ORDER BY requests DESC, home_region, destination_region, place
 LIMIT 1000
 
--- What the filters may be set to, within the range.
+-- What the filters may be set to: who called in the range, by name; of pods without names in their records, those
+-- that were there. The tables themselves: a name twice, or of a row that was withdrawn, does no harm.
 -- section: workloads
-SELECT
-    row.source_cluster AS source_cluster,
-    coalesce(row.source_namespace, row.source_ip_namespace) AS source_namespace,
-    coalesce(row.source_workload, row.source_ip_workload) AS source_workload
-FROM ${windows} AS row
-WHERE row.hop != 'gateway'
-GROUP BY source_cluster, source_namespace, source_workload
+SELECT DISTINCT source_cluster, source_namespace, source_workload
+FROM
+(
+    SELECT source_cluster, source_namespace, source_workload
+    FROM ${database}.raw_windows_1m
+    WHERE window_start >= {recent:DateTime('UTC')} AND window_start < {until:DateTime('UTC')}
+    UNION ALL
+    SELECT source_cluster, source_namespace, source_workload
+    FROM ${database}.raw_windows_${tier}
+    WHERE window_start >= {since:DateTime('UTC')} AND window_start < {until:DateTime('UTC')}
+    UNION ALL
+    SELECT source_cluster, namespace AS source_namespace, workload AS source_workload
+    FROM ${pods}
+)
+WHERE source_workload IS NOT NULL
 ORDER BY source_cluster, source_namespace, source_workload
 LIMIT {limit:UInt32}
 

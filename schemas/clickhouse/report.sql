@@ -4,8 +4,7 @@
 -- What was called, once per call: a gateway's records are left out, since the proxy at the source logged the same
 -- call, and a waypoint's where the source's own sidecar logged calls of the same destination. The workload is that
 -- of the record, else that of the pod behind its address. A response of 400 or more is an error, and so is an HTTP
--- request without any; whether a TCP connection failed, windows do not tell. `window` are more columns of the key;
--- `per` those of them that tell apart which proxies saw a call.
+-- request without any; whether a TCP connection failed, windows do not tell.
 -- section: calls
 (
     SELECT * EXCEPT (hop, has_sidecar)
@@ -34,7 +33,7 @@
             min(row.first_event) AS first_seen,
             max(row.last_event) AS last_seen,
             max(hop = 'sidecar') OVER (
-                PARTITION BY ${per}source_cluster, source_namespace, source_workload, source_ip,
+                PARTITION BY ${window}source_cluster, source_namespace, source_workload, source_ip,
                 destination_host, destination_port
             ) AS has_sidecar
         FROM ${windows} AS row

@@ -100,6 +100,17 @@ SELECT
     format, damage, rules_version, stream_epoch, topic, partition, offset, seq, kafka_timestamp
 FROM ${database}.raw_events FINAL;
 
+-- Rows of windows, per Kafka partition: what the windows' views sum up, and the console, which sums further anyway.
+CREATE OR REPLACE VIEW ${database}.raw_rows_1m${on_cluster} AS
+SELECT
+    window_start,
+    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
+    destination_host_source, destination_port, protocol, hop, response_code,
+    requests, mismatches, bytes_sent, bytes_received, duration_ms_sum, duration_ms_max,
+    duration_buckets, destination_ips, first_event, last_event
+FROM ${database}.raw_windows_1m AS part FINAL
+WHERE part.requests > 0;
+
 CREATE OR REPLACE VIEW ${database}.raw_view_windows_1m${on_cluster} AS
 SELECT
     window_start,
@@ -115,34 +126,20 @@ SELECT
     arraySlice(arraySort(groupUniqArrayArray(row.destination_ips)), 1, 16) AS destination_ips,
     min(row.first_event) AS first_event,
     max(row.last_event) AS last_event
-FROM ${database}.raw_windows_1m AS row FINAL
-WHERE row.requests > 0
+FROM ${database}.raw_rows_1m AS row
 GROUP BY
     window_start,
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
     destination_host_source, destination_port, protocol, hop, response_code;
 
-CREATE OR REPLACE VIEW ${database}.raw_view_windows_1h${on_cluster} AS
+CREATE OR REPLACE VIEW ${database}.raw_rows_1h${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
         FROM ${database}.raw_hours
         WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_hours
-SELECT
-    window_start,
-    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
-    destination_host_source, destination_port, protocol, hop, response_code,
-    sum(row.requests) AS requests,
-    sum(row.mismatches) AS mismatches,
-    sum(row.bytes_sent) AS bytes_sent,
-    sum(row.bytes_received) AS bytes_received,
-    sum(row.duration_ms_sum) AS duration_ms_sum,
-    max(row.duration_ms_max) AS duration_ms_max,
-    sumForEach(row.duration_buckets) AS duration_buckets,
-    arraySlice(arraySort(groupUniqArrayArray(row.destination_ips)), 1, 16) AS destination_ips,
-    min(row.first_event) AS first_event,
-    max(row.last_event) AS last_event
+SELECT *
 FROM
 (
     SELECT
@@ -164,24 +161,9 @@ FROM
     FROM ${database}.raw_windows_1m AS part FINAL
     WHERE part.requests > 0
         AND (toStartOfHour(part.window_start), stream_epoch, topic, partition) IN (SELECT arrayJoin(stale_hours))
-) AS row
-GROUP BY
-    window_start,
-    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
-    destination_host_source, destination_port, protocol, hop, response_code;
+);
 
-CREATE OR REPLACE VIEW ${database}.raw_view_windows_1d${on_cluster} AS
-WITH
-    (
-        SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_hours
-        WHERE changed > settled AND (kept OR settled = 0)
-    ) AS stale_hours,
-    (
-        SELECT groupArray((window_start, stream_epoch, topic, partition))
-        FROM ${database}.raw_days
-        WHERE changed > settled AND (kept OR settled = 0)
-    ) AS stale_days
+CREATE OR REPLACE VIEW ${database}.raw_view_windows_1h${on_cluster} AS
 SELECT
     window_start,
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
@@ -196,6 +178,25 @@ SELECT
     arraySlice(arraySort(groupUniqArrayArray(row.destination_ips)), 1, 16) AS destination_ips,
     min(row.first_event) AS first_event,
     max(row.last_event) AS last_event
+FROM ${database}.raw_rows_1h AS row
+GROUP BY
+    window_start,
+    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
+    destination_host_source, destination_port, protocol, hop, response_code;
+
+CREATE OR REPLACE VIEW ${database}.raw_rows_1d${on_cluster} AS
+WITH
+    (
+        SELECT groupArray((window_start, stream_epoch, topic, partition))
+        FROM ${database}.raw_hours
+        WHERE changed > settled AND (kept OR settled = 0)
+    ) AS stale_hours,
+    (
+        SELECT groupArray((window_start, stream_epoch, topic, partition))
+        FROM ${database}.raw_days
+        WHERE changed > settled AND (kept OR settled = 0)
+    ) AS stale_days
+SELECT *
 FROM
 (
     SELECT
@@ -229,7 +230,24 @@ FROM
     WHERE part.requests > 0
         AND (toStartOfDay(part.window_start), stream_epoch, topic, partition) IN (SELECT arrayJoin(stale_days))
         AND (toStartOfHour(part.window_start), stream_epoch, topic, partition) IN (SELECT arrayJoin(stale_hours))
-) AS row
+);
+
+CREATE OR REPLACE VIEW ${database}.raw_view_windows_1d${on_cluster} AS
+SELECT
+    window_start,
+    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
+    destination_host_source, destination_port, protocol, hop, response_code,
+    sum(row.requests) AS requests,
+    sum(row.mismatches) AS mismatches,
+    sum(row.bytes_sent) AS bytes_sent,
+    sum(row.bytes_received) AS bytes_received,
+    sum(row.duration_ms_sum) AS duration_ms_sum,
+    max(row.duration_ms_max) AS duration_ms_max,
+    sumForEach(row.duration_buckets) AS duration_buckets,
+    arraySlice(arraySort(groupUniqArrayArray(row.destination_ips)), 1, 16) AS destination_ips,
+    min(row.first_event) AS first_event,
+    max(row.last_event) AS last_event
+FROM ${database}.raw_rows_1d AS row
 GROUP BY
     window_start,
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,

@@ -137,7 +137,6 @@ def _view_parts(settings: Settings) -> dict[str, str]:
     database = settings.database
     return {
         "window": "window_start, ",
-        "per": "window_start, ",
         "hour": "toStartOfHour(event_time) AS window_start, ",
         "windows": f"{database}.windows_1h",
         "days": f"{database}.windows_1d",

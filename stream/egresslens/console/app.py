@@ -16,7 +16,9 @@ from typing import Final
 
 import orjson
 from aiohttp import web
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from egresslens.clickhouse.errors import sort
 from egresslens.console import guard, openapi, problems
 from egresslens.console.api import BASE, ENDPOINTS, Api, Endpoint
 from egresslens.console.auth import Gate, Login, gate
@@ -147,8 +149,11 @@ class _Console:
             return _problem(Problem("parameter", "the request's body is too long"))
         except web.HTTPException:
             raise
+        except ClickHouseError as error:
+            # Neither its text nor the query string: both hold values that somebody typed.
+            log.error("%s %s: %s", request.method, request.path, _code(error))  # noqa: TRY400 - as above
+            return _problem(Problem("internal", KINDS["internal"].about))
         except Exception:
-            # The path alone: a query string may hold what nobody should read.
             log.exception("%s %s", request.method, request.path)
             return _problem(Problem("internal", KINDS["internal"].about))
 
@@ -237,6 +242,11 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(guard.HEADERS)
     response.headers["Server"] = "egresslens"
     response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _code(error: ClickHouseError) -> str:
+    trouble = sort(error)
+    return f"ClickHouse: {trouble.code} {trouble.name}" if trouble else type(error).__name__
 
 
 def _problem(problem: Problem) -> web.Response:

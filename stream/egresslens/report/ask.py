@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -100,6 +101,11 @@ class Question:
         """Its answer, as `query_frame` gives it."""
         return query_frame(reader, self.statement, self.parameters)
 
+    def arrow(self, reader: Client) -> pl.DataFrame:
+        """Its answer as Arrow has it, for hundreds of thousands of rows. Empty: no columns either."""
+        body = reader.raw_query(self.statement, parameters=self.parameters, fmt="ArrowStream")
+        return pl.read_ipc_stream(io.BytesIO(body)) if body else pl.DataFrame()
+
     def with_literals(self) -> str:
         """The statement with the values in their places, to be run anywhere."""
         return _PARAMETER.sub(lambda found: literal(self.parameters[found[1]], found[2]), self.statement)
@@ -165,7 +171,7 @@ def report_question(
 
 
 def console_question(
-    settings: Settings, name: str, period: Period, narrowed: Narrowed, key: str | None = None, **values: Any
+    settings: Settings, name: str, period: Period, narrowed: Narrowed, **values: Any
 ) -> Question:
     """A question of `schemas/clickhouse/console.sql`.
 
@@ -174,10 +180,9 @@ def console_question(
         name: the section.
         period: the range, and the tier to read.
         narrowed: whose traffic and where to.
-        key: a column of the windows that answers are also told apart by: window_start, response_code.
         values: the section's own parameters.
     """
-    parts = {**_parts(settings, period, narrowed), "window": f"{key}, " if key else ""}
+    parts = _parts(settings, period, narrowed)
     return Question(console_statements(settings, parts)[name], {**_parameters(period, narrowed), **values})
 
 
@@ -274,10 +279,10 @@ def _parts(settings: Settings, period: Period, narrowed: Narrowed) -> Mapping[st
     began = " AND first_seen >= {since:DateTime('UTC')} AND first_seen < {until:DateTime('UTC')}"
     return {
         "window": "",
-        "per": "",
         "hour": "",
         "windows": windows,
-        "facts": f"{database}.raw_view_windows_{period.tier}",
+        "tier": period.tier,
+        "rows": f"{database}.raw_rows_{period.tier}",
         "days": windows,
         "events": events,
         "recent": events,

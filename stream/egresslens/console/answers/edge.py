@@ -15,11 +15,12 @@ from egresslens.console.answers.graph import (
     Edge,
     GroupDestination,
     GroupSource,
-    by_domain,
     domain_of,
     edges_question,
     first_seen_question,
+    grouped_edges,
     new_destinations,
+    read_edges,
     to_edges,
 )
 from egresslens.console.models import Count, Model, Range, Sql, Time
@@ -168,22 +169,18 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
     labels = [params.label]
     key = Key(params, _hosts(context, params))
 
-    def asked(name: str, column: str | None = None) -> Question:
-        return console_question(context.settings, name, period, key, column, labels=labels)
+    def asked(name: str) -> Question:
+        return console_question(context.settings, name, period, key, labels=labels)
 
-    edges = edges_question(
-        context, period, key, labels, "requests", limit=100_000, group_source=params.group_source
-    )
-    rows = edges.frame(context.reader)
+    edges = edges_question(context, period, key, labels)
+    rows = grouped_edges(read_edges(context, edges), params.group_source, params.group_destination)
     if rows.is_empty():
         raise Problem("not-found", "the range holds no traffic of this edge")
-    if key.hosts is not None:
-        rows = by_domain(rows, 1, "requests")
     news = first_seen_question(context, period, key).frame(context.reader)
     questions = {
         "edge": edges,
-        "timeline": asked("timeline", "window_start"),
-        "codes": asked("codes", "response_code"),
+        "timeline": asked("timeline"),
+        "codes": asked("codes"),
         "latency": asked("durations"),
         "flags": asked("flags"),
         "evidence": asked("evidence"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, Final, Literal
 
@@ -12,21 +12,34 @@ from pydantic import Field
 from egresslens.console.answers import Context
 from egresslens.console.models import Count, Model, Range, Sql, Time
 from egresslens.console.params import Labelled
+from egresslens.console.problems import Problem
 from egresslens.judge.domains import owner_domain
-from egresslens.record import OTHER
+from egresslens.record import OTHER, TIMESTAMP
 from egresslens.registry.value import parse_ip
 from egresslens.report import Period
-from egresslens.report.ask import Narrowed, Question, console_question, count_not_judged
+from egresslens.report.ask import Narrowed, Question, console_question
 
 GroupSource = Literal["workload", "namespace"]
 GroupDestination = Literal["host", "domain"]
 
 MAX_EDGES: Final = 10_000
-# Edges that are read before they are put together by domain; more are summed as one.
-_READ: Final = 100_000
+# Edges that are read; more than these nobody could look at, and putting them together would take too long.
+_READ: Final = 500_000
 _SOURCE: Final = ("source_cluster", "source_namespace", "source_workload", "source_ip")
-_SUMMED: Final = ("requests", "errors", "mismatches", "bytes_sent", "bytes_received", "edges")
+_DESTINATION: Final = ("destination_host", "destination_port")
+_SUMMED: Final = ("requests", "errors", "mismatches", "bytes_sent", "bytes_received")
 _JUDGED: Final = ("destination_scope", "destination_kind", "destination_region", "service_entry")
+
+# What is read: one row per source, label and destination.
+EDGES: Final[dict[str, pl.DataType]] = {
+    **{name: pl.String() for name in (*_SOURCE, "label", "destination_host")},
+    "destination_port": pl.Int64(),
+    **{name: pl.String() for name in _JUDGED},
+    "is_not_judged": pl.Boolean(),
+    **{name: pl.Int64() for name in _SUMMED},
+    "first_seen": TIMESTAMP,
+    "last_seen": TIMESTAMP,
+}
 
 
 class GraphParams(Labelled):
@@ -109,40 +122,29 @@ class Graph(Model):
 
 
 def graph(context: Context, params: GraphParams) -> Graph:
-    """The whole graph of the range, the heaviest edges first."""
+    """The whole graph of the range, the heaviest edges first.
+
+    Raises:
+        Problem: there are more edges than anybody could look at.
+    """
     period = params.period(context.settings, context.now)
-    is_by_domain = params.group_destination == "domain"
-    question = edges_question(
-        context, period, params.selection, params.labels, params.measure,
-        limit=_READ if is_by_domain else params.limit, group_source=params.group_source,
-    )  # fmt: skip
-    rows = question.frame(context.reader)
+    question = edges_question(context, period, params.selection, params.labels)
     news = first_seen_question(context, period, params.selection)
-    total = _totals(rows)
-    if is_by_domain:
-        rows = by_domain(rows, params.limit, params.measure)
-    edges = to_edges(context, rows, period, new_destinations(news.frame(context.reader)))
-    other = rows.filter(pl.col("destination_host") == OTHER).filter(_is_rest())
+    rows = read_edges(context, question)
+    new = new_destinations(news.frame(context.reader))
+    grouped = grouped_edges(rows, params.group_source, params.group_destination)
+    kept, rest = fair(grouped, params.limit, params.measure)
     return Graph(
         range=Range.of(period),
-        totals=total,
-        left_off=LeftOff(edges=int(other["edges"].sum()), requests=int(other["requests"].sum())),
-        not_judged=count_not_judged(context.reader, context.settings, period, params.selection),
-        edges=edges,
+        totals=_totals(rows, grouped),
+        left_off=LeftOff(edges=int(rest["edges"].sum()), requests=int(rest["requests"].sum())),
+        not_judged=_not_judged(rows),
+        edges=to_edges(context, pl.concat([kept, rest]), period, new),
         sql=[Sql.of("edges", question), Sql.of("new", news)],
     )
 
 
-def edges_question(
-    context: Context,
-    period: Period,
-    narrowed: Narrowed,
-    labels: Sequence[str],
-    measure: str,
-    *,
-    limit: int,
-    group_source: str,
-) -> Question:
+def edges_question(context: Context, period: Period, narrowed: Narrowed, labels: Sequence[str]) -> Question:
     """The question for edges."""
     return console_question(
         context.settings,
@@ -150,10 +152,25 @@ def edges_question(
         period,
         narrowed,
         labels=list(labels),
-        measure=measure,
-        edges=limit,
-        by_namespace=group_source == "namespace",
+        limit=_READ + 1,
     )
+
+
+def read_edges(context: Context, question: Question) -> pl.DataFrame:
+    """Ask it: EDGES.
+
+    Raises:
+        Problem: there are too many.
+    """
+    found = question.arrow(context.reader)
+    if found.height > _READ:
+        raise Problem(
+            "too-much",
+            f"there are more than {_READ:,} edges",
+        )
+    if found.is_empty():
+        return pl.DataFrame(schema=EDGES)
+    return found.select(pl.col(name).cast(dtype) for name, dtype in EDGES.items())
 
 
 def first_seen_question(context: Context, period: Period, narrowed: Narrowed) -> Question:
@@ -176,7 +193,6 @@ def to_edges(
             Edge(
                 **{
                     **values,
-                    "destination_domain": row.get("destination_domain") or domain_of(row["destination_host"]),
                     "registered_at": since,
                     "is_new": is_new,
                 }
@@ -231,66 +247,80 @@ def new_destinations(rows: pl.DataFrame) -> frozenset[tuple[Any, ...]]:
     return frozenset(map(_where, rows.iter_rows(named=True)))
 
 
-def _totals(rows: pl.DataFrame) -> Totals:
+def grouped_edges(
+    rows: pl.DataFrame, group_source: GroupSource, group_destination: GroupDestination
+) -> pl.DataFrame:
+    """Put EDGES together: what is no longer told apart is null.
+
+    Returns:
+        EDGES, with destination_domain, and the numbers of sources, destinations and edges in each.
+    """
+    domains = {host: domain_of(host) for host in rows["destination_host"].unique() if host is not None}
+    domain = pl.col("destination_host").replace_strict(domains, return_dtype=pl.String)
+    named = rows.with_columns(domain.alias("destination_domain"))
+    alike = [
+        *(("source_workload", "source_ip") if group_source == "namespace" else ()),
+        *(("destination_host", "destination_port") if group_destination == "domain" else ()),
+    ]
+    key = [name for name in (*_SOURCE, "label", *_DESTINATION, "destination_domain") if name not in alike]
+    if not alike:
+        grouped = named.with_columns(pl.lit(1, pl.Int64).alias(name) for name in ("sources", "destinations"))
+    else:
+        nothing = (pl.lit(None, EDGES[name]).alias(name) for name in alike)
+        grouped = _together(named, key).with_columns(*nothing)
+    return grouped.with_columns(pl.lit(1, pl.Int64).alias("edges")).select(
+        *EDGES, "destination_domain", "sources", "destinations", "edges"
+    )
+
+
+def fair(rows: pl.DataFrame, limit: int, measure: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Up to `limit` edges, and the rest summed by label.
+
+    The heaviest of each label come in turn, so that a flood of one label (somebody's many names) never pushes
+    out another's.
+    """
+    weight = pl.col("requests") if measure == "requests" else pl.col("bytes_sent") + pl.col("bytes_received")
+    turn = weight.rank("ordinal", descending=True).over("label")
+    ordered = rows.with_columns(turn.alias("turn"), weight.alias("weight")).sort(
+        "turn", "weight", "label", descending=[False, True, False]
+    )
+    kept = ordered.head(limit).sort("weight", descending=True, maintain_order=True)
+    rest = ordered.slice(limit)
+    nothing = (
+        pl.lit(None, rows.schema[name]).alias(name) for name in (*_SOURCE, "destination_port", *_JUDGED)
+    )
+    other = (pl.lit(OTHER).alias(name) for name in ("destination_host", "destination_domain"))
+    count = rest.group_by("label").agg(pl.len().cast(pl.Int64).alias("edges"))
+    summed = _together(rest, ["label"]).join(count, on="label").with_columns(*nothing, *other).sort("label")
+    return kept.select(rows.columns), summed.select(rows.columns)
+
+
+def _not_judged(rows: pl.DataFrame) -> int:
+    of = rows.filter("is_not_judged").select("source_cluster", "source_namespace", *_DESTINATION)
+    return of.n_unique() if of.height else 0
+
+
+def _totals(rows: pl.DataFrame, grouped: pl.DataFrame) -> Totals:
     def of(name: str, label: str | None = None) -> int:
         return int((rows.filter(pl.col("label") == label) if label else rows)[name].sum())
 
     return Totals(
-        **{name: of(name) for name in ("requests", "errors", "bytes_sent", "bytes_received", "edges")},
+        **{name: of(name) for name in ("requests", "errors", "bytes_sent", "bytes_received")},
         blocked=of("requests", "blackhole"),
         registered=of("requests", "outbound"),
-        sources=_first(rows, "all_sources"),
-        destinations=_first(rows, "all_destinations"),
+        sources=rows.select(*_SOURCE).n_unique() if rows.height else 0,
+        destinations=rows.select(*_DESTINATION).n_unique() if rows.height else 0,
+        edges=grouped.height,
     )
 
 
-def _first(rows: pl.DataFrame, name: str) -> int:
-    return int(rows[name][0]) if rows.height else 0
-
-
-def _is_rest() -> pl.Expr:
-    """Rows that stand for edges beyond a limit; a window's own `(other)` has a source."""
-    return (
-        pl.all_horizontal(pl.col(name).is_null() for name in _SOURCE) & pl.col("destination_port").is_null()
-    )
-
-
-def by_domain(rows: pl.DataFrame, limit: int, measure: str) -> pl.DataFrame:
-    """Put edges together by registrable domain, and what is beyond the limit by label."""
-    weight = pl.col("requests") if measure == "requests" else pl.col("bytes_sent") + pl.col("bytes_received")
-    domains = {host: domain_of(host) for host in rows["destination_host"].unique() if host is not None}
-    grouped = _together(
-        rows.with_columns(
-            pl.col("destination_host")
-            .replace_strict(domains, return_dtype=pl.String)
-            .alias("destination_domain"),
-            _is_rest().alias("rest"),
-        ),
-        (*_SOURCE, "label", "destination_domain", "rest"),
-    )
-    turns = grouped.with_columns(weight.rank("ordinal", descending=True).over("label").alias("turn"))
-    ordered = turns.sort("rest", "turn", weight, "label", descending=[False, False, True, False])
-    kept = (pl.int_range(pl.len()) < limit) & ~pl.col("rest")
-    split = ordered.with_columns(kept.alias("kept"))
-    rest = split.filter(~pl.col("kept")).with_columns(
-        *(pl.lit(None, pl.String).alias(name) for name in _SOURCE), pl.lit(OTHER).alias("destination_domain")
-    )
-    put = [split.filter("kept"), _together(rest, (*_SOURCE, "label", "destination_domain", "kept"))]
-    return (
-        pl.concat(put, how="diagonal")
-        .with_columns(
-            pl.when("kept").then(None).otherwise(pl.lit(OTHER)).alias("destination_host"),
-            pl.lit(None, pl.Int64).alias("destination_port"),
-        )
-        .sort("kept", "requests", "destination_domain", descending=[True, True, False])
-    )
-
-
-def _together(rows: pl.DataFrame, key: Iterable[str]) -> pl.DataFrame:
+def _together(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """Sum rows of one key; where judgements differ, there is none."""
     return rows.group_by(*key, maintain_order=True).agg(
-        *(pl.col(name).sum() for name in (*_SUMMED, "destinations")),
-        pl.col("sources").max(),
+        *(pl.col(name).sum() for name in _SUMMED),
+        pl.struct(*_SOURCE).n_unique().cast(pl.Int64).alias("sources"),
+        pl.struct(*_DESTINATION).n_unique().cast(pl.Int64).alias("destinations"),
+        pl.col("is_not_judged").any(),
         *(pl.when(pl.col(name).n_unique() == 1).then(pl.col(name).first()).alias(name) for name in _JUDGED),
         pl.col("first_seen").min(),
         pl.col("last_seen").max(),

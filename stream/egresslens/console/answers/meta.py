@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Final
 
 from pydantic import Field
@@ -17,6 +17,7 @@ from egresslens.report import Selection
 from egresslens.report.ask import console_question
 
 _LISTED: Final = 1_000
+_RECENT: Final = timedelta(hours=3)
 
 
 class Workload(Model):
@@ -53,7 +54,9 @@ def meta(context: Context, params: Ranged) -> Meta:
     """About this console, and what the filters may be set to."""
     settings, reader = context.settings, context.reader
     period = params.period(settings, context.now)
-    question = console_question(settings, "workloads", period, Selection(), limit=_LISTED + 1)
+    # Of hours that are not rolled up yet, only the minutes hold the names.
+    recent = max(period.since, period.until - _RECENT)
+    question = console_question(settings, "workloads", period, Selection(), recent=recent, limit=_LISTED + 1)
     found = question.frame(reader)
     listed = found.head(_LISTED)
     begin, end = _kept(context)

@@ -26,9 +26,7 @@ class Timeline(Model):
 def timeline(context: Context, params: Labelled) -> Timeline:
     """Traffic per window and label."""
     period = params.period(context.settings, context.now)
-    question = console_question(
-        context.settings, "timeline", period, params.selection, "window_start", labels=params.labels
-    )
+    question = console_question(context.settings, "timeline", period, params.selection, labels=params.labels)
     rows = question.frame(context.reader).iter_rows(named=True)
     return Timeline(
         range=Range.of(period), points=[LabelPoint(**row) for row in rows], sql=[Sql.of("timeline", question)]
