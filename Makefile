@@ -30,8 +30,8 @@ samples: venv ## Hold every real sample line against its truth: a table by forma
 	$(BIN)/python tests/samples_truth.py $(FILE)
 
 .PHONY: docs
-docs: venv ## Write docs/commands.md and docs/settings.md anew
-	$(BIN)/python tests/test_commands_doc.py
+docs: venv ## Write the generated pages of docs/reference anew
+	$(BIN)/python tests/docs_pages.py
 
 .PHONY: schemas
 schemas: venv ## Write schemas/topics/ anew from the models
@@ -69,9 +69,17 @@ test: venv ## All tests, with the real Kafka, ClickHouse engine and Envoy (under
 demo: venv ## The main job on real traffic; ONCE=1 exits after the answers
 	$(BIN)/egresslens demo $(if $(ONCE),--once)
 
+.PHONY: screenshots
+screenshots: venv ## Take the README's pictures anew: the console on the demo's data
+	$(BIN)/python tests/screenshots.py
+
 .PHONY: bench
-bench: venv ## Egresslens beside stock Faust and others on one topic; QUICK=1 takes under 5 minutes
-	POLARS_MAX_THREADS=1 $(BIN)/python bench/run.py $(if $(QUICK),--quick)
+bench: venv ## Egresslens beside Flink, Faust and others on one topic, under 30 minutes; QUICK=1 under 5; PART=
+	POLARS_MAX_THREADS=1 $(BIN)/python bench/run.py $(if $(QUICK),--quick) $(PART:%=--part %)
+
+.PHONY: bench-growth
+bench-growth: venv ## Cost as pairs, partitions, spans and stored events grow; about 30 minutes; QUICK=1 small
+	POLARS_MAX_THREADS=1 $(BIN)/python bench/run.py $(if $(QUICK),--quick) --part growth --part stored
 
 .PHONY: bench-compare
 bench-compare: venv ## The work tree's worker beside the one of BASE=<commit>, on one topic in turn

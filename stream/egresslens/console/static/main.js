@@ -55,10 +55,11 @@ async function show() {
     scrollTo(0, 0);
     if (before) document.getElementById("main").focus({ preventScroll: true });
   }
+  if (state.edge) showPanel(before);
   if (asksAnew) await refresh({ announce: true });
   else if (JSON.stringify({ ...before, ...PANEL }) !== JSON.stringify({ ...state, ...PANEL })) drawView();
   mark(state);
-  await showPanel(before);
+  if (!state.edge) await showPanel(before);
 }
 
 /** Ask for the view's data and draw it if it changed; then wait for the next turn. */

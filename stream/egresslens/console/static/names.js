@@ -33,11 +33,16 @@ export const grouped = (number, one) => (number > 1 ? plural(number, one) : "");
 /** `passthrough` as `let out unknown`. */
 export const labelText = (label) => LABELS[labelOf(label)].short;
 
-/** A test of what is new about a row in a range: `newly registered`, `new` or nothing. Where all is new, nothing is. */
+/**
+ * A test of what is new about a row in a range: `newly registered` where a host was called without a ServiceEntry and
+ * with one that came in the range, `new` where the mesh saw it first. Where all are new, none is.
+ */
 export function freshness(rows, range) {
+  const place = (row) => JSON.stringify([row.destination_host, row.destination_port]);
+  const unregistered = new Set(rows.filter((row) => row.label !== "outbound").map(place));
   const all = rows.every((row) => row.is_new);
   return (row) => {
-    if (row.label === "outbound" && row.registered_at && row.registered_at >= range.since) return "newly registered";
+    if (row.label === "outbound" && row.registered_at >= range.since && unregistered.has(place(row))) return "newly registered";
     return row.is_new && !all ? "new" : "";
   };
 }

@@ -111,13 +111,16 @@ export function nothing(what, meta) {
 
 /** Say that judgements are missing, where they are. */
 export const notJudged = (data) => data.not_judged > 0 && h("p", { class: "notice" },
-  `${plural(data.not_judged, "destination")} not judged yet: scope, kind, region and ServiceEntry are missing. `,
-  "A worker judges once a minute; without one, run ", h("code", {}, "egresslens registry refresh"), ".");
+  `${plural(data.not_judged, "destination")} not judged yet: scope, kind, region and ServiceEntry are missing. To judge: `,
+  h("code", {}, "egresslens registry refresh"), ".");
+
+/** A text whose parts in backticks are code. */
+const withCode = (text) => visible(text).split("`").map((part, at) => (at % 2 ? h("code", {}, part) : part));
 
 /** A problem as a box: what happened, what to do, and a button that tries again. */
 export function problem(error, again) {
   return h("div", { class: "problem", role: "alert" },
     h("h3", {}, error.title ?? "Something went wrong"), h("p", {}, visible(error.detail ?? error.message ?? String(error))),
-    error.hint && h("p", {}, h("strong", {}, "What to do: "), visible(error.hint)),
+    error.hint && h("p", {}, h("strong", {}, "What to do: "), withCode(error.hint)),
     h("button", { type: "button", onclick: again }, "Try again"));
 }

@@ -54,6 +54,9 @@ export function share(part, whole) {
 /** `2026-11-24 09:05:01` in UTC. */
 export const time = (text) => (text ? text.replace("T", " ").replace(/\.\d+Z$|Z$/, "") : NONE);
 
+/** The same with milliseconds. */
+export const moment = (text) => (text ? text.replace("T", " ").replace(/Z$/, "") : NONE);
+
 /** `09:05` within a day, `24 Nov 09:05` or `24 Nov` for wider steps. */
 export function tick(text, stepSeconds, spanSeconds) {
   const moment = new Date(text);

@@ -4,7 +4,7 @@ import { destinationName, LABELS, labelOf, sourceName } from "../names.js";
 import { badge, facts, nothing, statements, tag } from "../parts.js";
 import { filters, go, range, read } from "../state.js";
 import { clipped } from "../table.js";
-import { bytes, duration, NONE, plural, time, visible } from "../text.js";
+import { bytes, duration, moment, NONE, plural, visible } from "../text.js";
 
 const KEPT = 1000; // records on the page while following
 const FIELDS = { request_id: "Request id", path: "Path begins with", code: "Code", flag: "Flag" };
@@ -97,7 +97,7 @@ function recordRows(row) {
     }
     button.setAttribute("aria-expanded", String(opened.has(id)));
   };
-  const button = h("button", { type: "button", class: "link", "aria-expanded": String(opened.has(id)), "data-key": id, onclick: toggle }, time(row.event_time));
+  const button = h("button", { type: "button", class: "link", "aria-expanded": String(opened.has(id)), "data-key": id, onclick: toggle }, moment(row.event_time));
   rows.push(h("tr", {},
     h("th", { scope: "row", class: "time" }, button),
     h("td", {}, clipped(sourceName(row))),
