@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from egresslens import resources
-from egresslens.worker.metrics import Metrics
+from egresslens.metrics import WorkerMetrics
 
 FILES = sorted((resources.schemas() / "prometheus").glob("*.yml"))
 RULES = [
@@ -19,7 +19,7 @@ RULES = [
 def names_and_labels() -> dict[str, set[str]]:
     """Each metric's name as Prometheus sees it, and its labels."""
     found: dict[str, set[str]] = {}
-    for collector in Metrics().registry._collector_to_names:
+    for collector in WorkerMetrics(0).registry._collector_to_names:
         suffix = "_total" if collector._type == "counter" else ""
         found[collector._name + suffix] = set(collector._labelnames)
     return found

@@ -158,3 +158,15 @@ def test_no_order_of_acks_and_commits_passes_a_batch_that_is_not_acked(sizes, da
     commit(ledger)
     assert offsets(ledger) == {}
     assert not ledger.lanes()[HERE].entries
+
+
+def test_a_lane_knows_how_old_its_oldest_and_its_newest_record_are():
+    ledger = ledger_at()
+    first = ledger.track(HERE, 0, 10, (1_000, 2_000))
+    ledger.track(HERE, 10, 20, (3_000, 4_000))
+    ledger.track(HERE, 20, 25)
+    lane = ledger.lanes()[HERE]
+    assert (lane.entries[0].timestamp, lane.read) == (1_000, 4_000)
+    ledger.ack(first)
+    commit(ledger)
+    assert lane.entries[0].timestamp == 3_000

@@ -73,7 +73,7 @@ def step(windows: Windows, store: Store, records: list[dict[str, Any]]) -> pl.Da
     missing = windows.missing(batch)
     windows.load(missing, store.read(missing))
     # In one order, so that a drawn half of the rows is the same half again.
-    return windows.apply(batch, rules_version=1).sort(KEY)
+    return windows.apply(batch, rules_version=1).rows.sort(KEY)
 
 
 def whole(records: list[dict[str, Any]], cap: int) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -18,7 +18,8 @@ No I/O and no clock in here: the worker loads rows and stores what `apply` retur
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +52,17 @@ def keyed(records: pl.DataFrame) -> pl.DataFrame:
         pl.col("event_time").dt.truncate("1m").alias("window_start"),
         pl.when(pl.col("source_workload").is_null()).then("source_ip").alias("source_ip"),
     )
+
+
+class Advance(NamedTuple):
+    """What records did to the windows."""
+
+    rows: pl.DataFrame
+    """Changed rows (record.WINDOW), absolute."""
+    records: pl.DataFrame
+    """The records that count: those not applied before, over the cap as `(other)`."""
+    sums: pl.DataFrame
+    """These records' sums by key (`aggregate`)."""
 
 
 class Windows:
@@ -114,32 +126,28 @@ class Windows:
             known = self._replay_until.get(tuple(partition), -1)
             self._replay_until[tuple(partition)] = max(known, last)
 
-    def apply(self, records: pl.DataFrame, rules_version: int) -> pl.DataFrame:
-        """Apply records and return the rows they changed.
+    def apply(self, records: pl.DataFrame, rules_version: int) -> Advance:
+        """Apply records.
 
         Args:
             records: record.SCHEMA with window keys (`keyed`), of each partition in offset order; every
                 window they touch is held.
             rules_version: written into the rows.
-
-        Returns:
-            Changed rows (record.WINDOW), absolute.
         """
         self._turn += 1
         if records.is_empty():
-            return pl.DataFrame(schema=WINDOW)
+            return Advance(pl.DataFrame(schema=WINDOW), records, aggregate(records))
         touched = records["window_start"].unique().to_list()
         self._touched.update(dict.fromkeys(touched, self._turn))
         records = self._unseen(records, touched)
-        changes = self._find(_aggregate(records), touched)
+        changes = self._find(aggregate(records), touched)
         capped = self._admit(records, changes, touched)
         if capped is not None:
             # What is over the cap has another key now, which may have been applied before.
             records = self._unseen(capped, touched)
-            changes = self._find(_aggregate(records), touched)
-        if changes.is_empty():
-            return pl.DataFrame(schema=WINDOW)
-        return self._merge(changes, rules_version)
+            changes = self._find(aggregate(records), touched)
+        changed = self._merge(changes, rules_version) if changes.height else pl.DataFrame(schema=WINDOW)
+        return Advance(changed, records, changes.drop("row"))
 
     def evict(self, turn: int, keep: int) -> None:
         """Let go of windows last touched at or before `turn`, longest untouched first, down to `keep` keys.
@@ -329,11 +337,11 @@ class Windows:
             self._free += keys["row"].to_list()
 
 
-def _aggregate(records: pl.DataFrame) -> pl.DataFrame:
-    """Sum records by key: KEY, the measures of record.WINDOW and `last_offset`; one row per key."""
+def aggregate(records: pl.DataFrame, key: Sequence[str] = KEY) -> pl.DataFrame:
+    """Sum records by key: the key, the measures of record.WINDOW and `last_offset`; one row per key."""
     duration = records["duration_ms"].fill_null(0).to_numpy()
     bucket = pl.Series("bucket", np.searchsorted(np.array(DURATION_BOUNDS_MS), duration), pl.UInt8)
-    sums = records.with_columns(bucket).group_by(KEY).agg(
+    sums = records.with_columns(bucket).group_by(key).agg(
         pl.len().cast(pl.Int64).alias("requests"),
         pl.col("mismatch").sum().cast(pl.Int64).alias("mismatches"),
         pl.col("bytes_sent").sum(),
@@ -348,8 +356,8 @@ def _aggregate(records: pl.DataFrame) -> pl.DataFrame:
         pl.col("bucket"),
     )  # fmt: skip
     # One number per record, key and bucket together, counts all histograms in one pass.
-    key = np.repeat(np.arange(sums.height), sums["bucket"].list.len().to_numpy())
-    places = key * _BUCKETS + sums["bucket"].explode().to_numpy() if sums.height else np.zeros(0, np.int64)
+    row = np.repeat(np.arange(sums.height), sums["bucket"].list.len().to_numpy())
+    places = row * _BUCKETS + sums["bucket"].explode().to_numpy() if sums.height else np.zeros(0, np.int64)
     counts = np.bincount(places, minlength=sums.height * _BUCKETS).reshape(-1, _BUCKETS)
     return sums.drop("bucket").with_columns(
         pl.Series("duration_buckets", counts.astype(np.int64), pl.Array(pl.Int64, _BUCKETS))

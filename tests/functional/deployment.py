@@ -184,6 +184,7 @@ def deploy(
         "CLICKHOUSE_READER_PASSWORD": reader[1],
         "DATABASE": f"db_{unique}",
         "FLUSH_INTERVAL_S": "0.3",
+        "ALERTS_WEB_PORT": "0",
         **extra,
     }
     environment = {f"EGRESSLENS_{name}": value for name, value in values.items()}

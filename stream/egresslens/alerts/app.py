@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, TypeVar
@@ -27,12 +28,14 @@ from egresslens.alerts.book import Book, Hit, Incident, Subject, incident_id
 from egresslens.alerts.deliver import MANY, DeliveryError, Receiver, receivers
 from egresslens.alerts.rules import AlertRules
 from egresslens.clickhouse.client import connect
+from egresslens.health import Process, Server
 from egresslens.judge import Judges
 from egresslens.kafka import client
 from egresslens.kafka.publish import Publisher, PublishError, partition_for
 from egresslens.kafka.transport import BatchApp, Hooks, ack, batch_topic
 from egresslens.kafka.transport import create_app as create_batch_app
 from egresslens.kafka.transport.ledger import Partition
+from egresslens.metrics import AlertsMetrics
 from egresslens.registry import store
 from egresslens.registry.geo import open_geo
 from egresslens.registry.problems import RegistryError
@@ -60,10 +63,12 @@ class Alerter:
     def __init__(self, settings: Settings, rules: AlertRules) -> None:
         self.settings = settings
         self.rules = rules
+        self.metrics = AlertsMetrics()
+        self.outages: set[str] = set()
         self.app = create_batch_app(
             f"{settings.kafka_group}-alerts",
             client.brokers(settings),
-            hooks=Hooks(on_assigned=self._assigned, on_gap=_gap),
+            hooks=Hooks(on_assigned=self._assigned, on_gap=self._gap),
             credentials=client.faust_credentials(settings),
             session_timeout=settings.kafka_session_timeout_s,
             rebalance_timeout=settings.kafka_rebalance_timeout_s,
@@ -83,6 +88,7 @@ class Alerter:
         self._stored = datetime.min.replace(tzinfo=timezone.utc)
         self._receivers: list[Receiver] = []
         self._client: Any = None
+        self._server: Server | None = None
         self._mine: Callable[[Subject], bool] = lambda _: False
         self._waits: dict[str, tuple[float, float]] = {}
         self._due = {"registry": 0.0, "volume": 0.0, "repeat": 0.0}
@@ -91,12 +97,21 @@ class Alerter:
         self._generation, self._partitions = generation, partitions
         self._book = None
         self._known = set()
+        self.metrics.assignments.inc()
+
+    def _gap(self, topic: str, partition: int, position: int, beginning: int) -> None:
+        self.metrics.gap_offsets.labels(topic).inc(max(0, beginning - position))
+        log.error(
+            "%s/%d: the broker no longer has offsets %d to %d: alerts of that time are missing",
+            topic, partition, position, beginning - 1,
+        )  # fmt: skip
 
     async def _carry(self, stream: faust.StreamT[Any]) -> None:
         events: AsyncIterator[EventT] = stream.noack().events()
         async for event in events:
             rows = await asyncio.to_thread(detect.read, event.value.values)
             await self._take(rows)
+            self.metrics.windows.inc(rows.height)
             ack(event)
 
     async def _take(self, rows: pl.DataFrame) -> None:
@@ -158,11 +173,19 @@ class Alerter:
             if repeat and receiver.name == "alertmanager":
                 untold = [one for one in book if one.state == "firing" or one in untold]
             await self._tell_one(book, receiver, untold)
+        self._count(book)
         async with self._lock:
             # A book of an earlier assignment is void: another process may have its incidents now.
             if book is self._book:
                 await self._store(book)
                 book.forget(receiver.name for receiver in self._receivers)
+
+    def _count(self, book: Book) -> None:
+        self.metrics.incidents.clear()
+        for (rule, state), count in Counter((one.rule, one.state) for one in book).items():
+            self.metrics.incidents.labels(rule, state).set(count)
+        for receiver in self._receivers:
+            self.metrics.untold.labels(receiver.name).set(len(book.untold(receiver.name)))
 
     async def _tell_one(self, book: Book, receiver: Receiver, incidents: list[Incident]) -> None:
         until, wait = self._waits.get(receiver.name, (0.0, 0.0))
@@ -173,6 +196,7 @@ class Alerter:
             try:
                 await receiver.tell(part, _now())
             except DeliveryError as error:
+                self.metrics.refused.labels(receiver.name).inc()
                 longer = min(2 * wait or _FIRST_WAIT_S, _LONGEST_WAIT_S)
                 self._waits[receiver.name] = (time.monotonic() + longer, longer)
                 if not wait:
@@ -182,6 +206,7 @@ class Alerter:
                 log.warning("%s takes alerts again", receiver.name)
             self._waits.pop(receiver.name, None)
             wait = 0.0
+            self.metrics.told.labels(receiver.name).inc(len(part))
             book.tell((one.id, receiver.name, one.state) for one in part)
 
     async def _opened(self) -> Book:
@@ -205,10 +230,14 @@ class Alerter:
         try:
             while True:
                 try:
-                    return await publisher.partitions(self.settings.windows_topic)
+                    count = await publisher.partitions(self.settings.windows_topic)
                 except PublishError as error:
                     log.warning("cannot look up the windows topic, trying again: %s", error)
+                    self._mark("kafka", failing=True)
                     await asyncio.sleep(_FIRST_WAIT_S)
+                else:
+                    self._mark("kafka", failing=False)
+                    return count
         finally:
             await publisher.stop()
 
@@ -228,12 +257,22 @@ class Alerter:
             except ClickHouseError as error:
                 if wait == _FIRST_WAIT_S:
                     log.warning("ClickHouse cannot be asked, trying again: %s", error)
+                self._mark("clickhouse", failing=True)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_S)
             else:
                 if wait != _FIRST_WAIT_S:
                     log.warning("ClickHouse can be asked again")
+                    self._mark("clickhouse", failing=False)
                 return done
+
+    def _mark(self, part: str, *, failing: bool) -> None:
+        if failing:
+            self.outages.add(part)
+            self.metrics.retries.labels(part).inc()
+        else:
+            self.outages.discard(part)
+        self.metrics.outage.labels(part).set(int(failing))
 
     def _with_client(self, action: Callable[[Any], T]) -> T:
         if self._client is None:
@@ -269,12 +308,17 @@ class Alerter:
         self._due[what] = time.monotonic() + every
         return True
 
-    def start(self) -> None:
-        """Make what belongs to the running event loop."""
+    async def start(self) -> None:
+        """Make what belongs to the running event loop; serve health and metrics."""
         self._receivers = receivers(self.settings)
+        process = Process(self.app.progress, lambda: frozenset(self.outages), lambda: False, self.metrics)
+        self._server = Server(self.settings.web_host, self.settings.alerts_web_port, process)
+        log.info("health and metrics on %s (/healthz /readyz /metrics)", await self._server.start())
 
     async def close(self) -> None:
         """Close connections; what was not told is told after the next start."""
+        if self._server:
+            await self._server.stop()
         for receiver in self._receivers:
             await receiver.close()
         if self._client is not None:
@@ -283,13 +327,6 @@ class Alerter:
 
 # Storms end with their hour's last incident, as others do.
 _OWN_TIMES: Final = {"storm": timedelta(minutes=15)}
-
-
-def _gap(topic: str, partition: int, position: int, beginning: int) -> None:
-    log.error(
-        "%s/%d: the broker no longer has offsets %d to %d: alerts of that time are missing",
-        topic, partition, position, beginning - 1,
-    )  # fmt: skip
 
 
 def _now() -> datetime:
@@ -301,7 +338,7 @@ def _surroundings(alerter: Alerter) -> type[Service]:
 
     class Surroundings(Service):  # type: ignore[misc]  # mode has no types
         async def on_start(self) -> None:
-            alerter.start()
+            await alerter.start()
 
         @Service.task  # type: ignore[untyped-decorator]  # mode has no types
         async def _look(self) -> None:

@@ -97,7 +97,7 @@ async def recount(
     events = await _frame(client, settings, "raw_events", schema, where, parameters)
     windows = Windows(settings.max_destinations)
     windows.load(torn.select(PLACE).unique(), pl.DataFrame(schema=WINDOW))
-    counted = windows.apply(keyed(events.sort("offset", "seq")), rules_version)
+    counted = windows.apply(keyed(events.sort("offset", "seq")), rules_version).rows
     gone = torn.join(counted, on=KEY, how="anti", nulls_equal=True)
     nothing = gone.with_columns(
         *(pl.lit(0).cast(WINDOW[name]).alias(name) for name in _MEASURES),

@@ -20,17 +20,17 @@ from mode import Service
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.retry import Failure, Recovery, Retry, log_outages
 from egresslens.clickhouse.rollup import roll_up
+from egresslens.health import Process, Server
 from egresslens.kafka import client
 from egresslens.kafka.publish import Publisher
 from egresslens.kafka.quiet import quiet_repeats
-from egresslens.kafka.topics import stream_epochs
+from egresslens.kafka.topics import StreamEpochs, stream_epochs
 from egresslens.kafka.transport import Batch, BatchApp, Hooks, ack, batch_topic
 from egresslens.kafka.transport import create_app as create_batch_app
 from egresslens.kafka.transport.ledger import Partition
+from egresslens.metrics import WorkerMetrics
 from egresslens.settings import Settings
 from egresslens.worker.breaker import Breaker
-from egresslens.worker.http import Condition, Server, seconds_since
-from egresslens.worker.metrics import Metrics
 from egresslens.worker.pipeline import Limits, Pipeline
 from egresslens.worker.store import ClickHouseStore
 from egresslens.worker.topics import Names, Topics
@@ -40,11 +40,10 @@ log: Final = logging.getLogger("egresslens.worker")
 # Within 10 seconds a stopping worker has flushed and committed, or leaves its batches to the next one.
 _STOP_TIMEOUT_S: Final = 6.0
 _EPOCHS_WAIT_S: Final = 2.0
-_CHECK_TOPICS_S: Final = 30.0
 
 
 class TopicChangedError(RuntimeError):
-    """A topic was made again or lost its end while it was read; a new start reads it under its own epoch."""
+    """A topic was made again while it was read; a new start reads it under its own epoch."""
 
 
 class Worker:
@@ -52,13 +51,13 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = WorkerMetrics(settings.egress_metrics_series)
         self.outages: set[str] = set()
         self.app = create_batch_app(
             settings.kafka_group,
             client.brokers(settings),
             hooks=Hooks(
-                on_assigned=self._assigned, on_gap=self._gap, on_draining=self._draining, epochs=self._epochs
+                on_assigned=self._assigned, on_gap=self._gap, on_draining=self._draining, epochs=self._sought
             ),
             credentials=client.faust_credentials(settings),
             group_instance_id=settings.kafka_group_instance_id,
@@ -72,6 +71,8 @@ class Worker:
         self._store: ClickHouseStore | None = None
         self._publisher: Publisher | None = None
         self._server: Server | None = None
+        self._lookup = StreamEpochs(settings)
+        self._sought_epochs: Mapping[str, str] = {}
         self._report = log_outages(log)
 
     async def _carry(self, stream: faust.StreamT[Any]) -> None:
@@ -91,7 +92,6 @@ class Worker:
                 "this topic's id is not counted again",
                 topic, partition, position,
             )  # fmt: skip
-            self._checking = asyncio.ensure_future(self.check_topics())
             return
         lost = max(0, beginning - position)
         self.metrics.gap_offsets.labels(topic).inc(lost)
@@ -119,6 +119,7 @@ class Worker:
                     self._kafka_outage,
                 ),
                 epochs=self._epochs,
+                verify_epochs=self._verify_epochs,
                 replay_topic=settings.replay_topic,
                 rules=settings.rules,
                 limits=Limits(
@@ -148,6 +149,34 @@ class Worker:
                 log.warning("cannot look up topic ids, trying again: %r", error)
                 await asyncio.sleep(_EPOCHS_WAIT_S)
 
+    async def _sought(self, topics: frozenset[str]) -> Mapping[str, str]:
+        """The epochs whose committed offsets the transport goes to."""
+        self._sought_epochs = await self._epochs(topics)
+        return self._sought_epochs
+
+    async def _verify_epochs(self, known: Mapping[str, str]) -> None:
+        """Prove that what was read of these topics until now is of these epochs.
+
+        A topic that is gone was deleted after it was read. Waits for a broker as long as it takes.
+
+        Raises:
+            TopicChangedError: a topic was made again; its offsets mean other records now.
+        """
+        while True:
+            try:
+                found = await asyncio.to_thread(self._lookup.look_up, known)
+                break
+            except Exception as error:  # noqa: BLE001 - kafka-python raises many kinds; all mean: not now
+                log.warning("cannot look up topic ids, trying again: %r", error)
+                await asyncio.sleep(_EPOCHS_WAIT_S)
+        changed = [
+            topic
+            for topic, epoch in known.items()
+            if not epoch == found.get(topic, epoch) == self._sought_epochs.get(topic, epoch)
+        ]
+        if changed:
+            raise TopicChangedError(f"made again: {', '.join(sorted(changed))}; starting anew")
+
     def _outage(self, event: Failure | Recovery) -> None:
         self._report(event)
         if isinstance(event, Failure):
@@ -168,18 +197,12 @@ class Worker:
     async def serve(self) -> None:
         """Serve health and metrics."""
         quiet_repeats()
-        self._server = Server(self.settings.web_host, self.settings.web_port, self.condition, self.metrics)
+        process = Process(self.app.progress, lambda: frozenset(self.outages), self._has_failed, self.metrics)
+        self._server = Server(self.settings.web_host, self.settings.web_port, process)
         log.info("health and metrics on %s (/healthz /readyz /metrics)", await self._server.start())
 
-    def condition(self) -> Condition:
-        """How the worker is, now."""
-        pipeline = self.pipeline
-        return Condition(
-            self.app.progress(),
-            seconds_since(pipeline.accepted_at) if pipeline else 0.0,
-            frozenset(self.outages),
-            bool(pipeline and pipeline.failed.done()),
-        )
+    def _has_failed(self) -> bool:
+        return bool(self.pipeline and self.pipeline.failed.done())
 
     async def roll_up(self) -> None:
         """Roll minutes up into hours, days and months, if this worker is the one to do it.
@@ -198,20 +221,6 @@ class Worker:
         for tier, windows in done.items():
             self.metrics.rolled.labels(tier).inc(windows)
 
-    async def check_topics(self) -> None:
-        """End the process if a topic was deleted and made again: its offsets mean other records now."""
-        known = self.pipeline.epochs if self.pipeline else {}
-        try:
-            found = await asyncio.to_thread(stream_epochs, self.settings, known)
-        except Exception as error:  # noqa: BLE001 - kafka-python raises many kinds; all mean: not now
-            log.debug("cannot look up topic ids: %r", error)
-            return
-        changed = [topic for topic, epoch in found.items() if known.get(topic, epoch) != epoch]
-        if changed:
-            await self.app.crash(
-                TopicChangedError(f"made again: {', '.join(sorted(changed))}; starting anew")
-            )
-
     async def close(self) -> None:
         """Stop what the app itself does not know of."""
         if self.pipeline:
@@ -220,6 +229,7 @@ class Worker:
             await self._server.stop()
         if self._publisher:
             await self._publisher.stop()
+        await asyncio.to_thread(self._lookup.close)
         if self._store:
             await self._store.close()
 
@@ -244,12 +254,6 @@ def _surroundings(worker: Worker) -> type[Service]:
             while not self.should_stop:
                 await self.sleep(worker.settings.roll_up_interval_s)
                 await worker.roll_up()
-
-        @Service.task  # type: ignore[untyped-decorator]  # mode has no types
-        async def _check_topics(self) -> None:
-            while not self.should_stop:
-                await self.sleep(_CHECK_TOPICS_S)
-                await worker.check_topics()
 
         async def on_stop(self) -> None:
             await worker.close()

@@ -27,13 +27,13 @@ import polars as pl
 
 from egresslens.kafka.transport import Batch
 from egresslens.kafka.transport.ledger import Partition
+from egresslens.metrics import WorkerMetrics
 from egresslens.parse.partials import Partials
 from egresslens.rules import Rules
 from egresslens.windows import Windows
 from egresslens.worker import unit
 from egresslens.worker.accounts import Account
 from egresslens.worker.breaker import Breaker
-from egresslens.worker.metrics import Metrics
 from egresslens.worker.replays import Origin, Place
 from egresslens.worker.unit import Output, Prepared
 
@@ -120,9 +120,10 @@ class Pipeline:
         store: Store,
         publisher: Publisher,
         epochs: Callable[[frozenset[str]], Awaitable[Mapping[str, str]]],
+        verify_epochs: Callable[[Mapping[str, str]], Awaitable[None]],
         rules: Rules,
         limits: Limits,
-        metrics: Metrics,
+        metrics: WorkerMetrics,
         breaker: Breaker,
         replay_topic: str,
         publish: bool,
@@ -130,6 +131,7 @@ class Pipeline:
         self._store = store
         self._publisher = publisher
         self._epochs = epochs
+        self._verify_epochs = verify_epochs
         self._rules = rules
         self._limits = limits
         self._metrics = metrics
@@ -141,7 +143,6 @@ class Pipeline:
         self._more = asyncio.Event()
         self._flush = asyncio.Event()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.accepted_at = time.monotonic()
         self.pending = 0
         """Batches taken in the current era that are not stored yet."""
 
@@ -149,12 +150,6 @@ class Pipeline:
     def error(self) -> BaseException | None:
         """What has ended the pipeline, if anything has."""
         return self.failed.exception() if self.failed.done() else None
-
-    @property
-    def epochs(self) -> Mapping[str, str]:
-        """The epoch of each topic that is read."""
-        accounts = self._era.accounts if self._era else {}
-        return {partition.topic: account.stream_epoch for partition, account in accounts.items()}
 
     def counted_from(self, topic: str, partition: int, offset: int) -> bool:
         """Whether messages at or behind this offset are counted already, under the topic's current epoch."""
@@ -220,7 +215,8 @@ class Pipeline:
         try:
             while True:
                 waiting = await self._collect(era, delivery)
-                output = await self._advance(era, waiting)
+                # A topic never goes back to an earlier epoch: one that has it now, with the unit read, had it then.
+                _, output = await asyncio.gather(self._verify_epochs(epochs), self._advance(era, waiting))
                 if delivery:
                     await delivery
                 delivery = asyncio.create_task(self._deliver(era, waiting, output))
@@ -291,7 +287,12 @@ class Pipeline:
                 era.windows.load(missing, await self._store.load_windows(missing))
         with self._metrics.stage.labels("apply").time():
             output = await asyncio.to_thread(
-                unit.apply, prepared, era.windows, era.rules_version, publish=self._publish
+                unit.apply,
+                prepared,
+                era.windows,
+                era.rules_version,
+                publish=self._publish,
+                count=self._metrics.istio is not None,
             )
         era.replayed = {(Origin(*row[:4]), row[4]): Place(*row[5:]) for row in output.replays.iter_rows()}
         return output
@@ -319,7 +320,6 @@ class Pipeline:
             place = (one.batch.topic, one.batch.partition)
             one.done(min(one.batch.next_offset, output.needed.get(place, one.batch.next_offset)))
         self.pending -= len(waiting)
-        self.accepted_at = time.monotonic()
         era.delivered = turn
         self._count(era, output, waiting)
 
@@ -350,6 +350,8 @@ class Pipeline:
             for reason, count in outcomes["reason"].value_counts().iter_rows():
                 counter.labels(reason).inc(count)
         self._metrics.window_keys.set(len(era.windows))
+        if self._metrics.istio is not None and output.traffic is not None:
+            self._metrics.istio.add(output.traffic, time.monotonic())
 
 
 def _place(batch: Batch) -> tuple[str, int, int]:

@@ -21,7 +21,7 @@ from typing import TypeVar
 import polars as pl
 
 from egresslens.kafka.publish import Publisher, PublishError, Record, partition_for
-from egresslens.worker.metrics import Metrics
+from egresslens.metrics import WorkerMetrics
 from egresslens.worker.unit import Output
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class Topics:
     """Publishes units; tries for ever."""
 
     def __init__(
-        self, publisher: Publisher, names: Names, metrics: Metrics, outage: Callable[[bool, str], None]
+        self, publisher: Publisher, names: Names, metrics: WorkerMetrics, outage: Callable[[bool, str], None]
     ) -> None:
         self._publisher = publisher
         self._names = names

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from egresslens import istio
 from egresslens.clickhouse.frames import DEAD_LETTER
 from egresslens.encode import json_objects
 from egresslens.enrich import Enriched, enrich, origin
@@ -75,6 +76,8 @@ class Output:
     enriched_json: pl.Series
     windows_json: pl.Series
     enriched: Enriched
+    traffic: pl.DataFrame | None
+    """What it adds to the egress metrics (istio.increments); None where they are off."""
     needed: Mapping[tuple[str, int], int]
     """Topic and partition -> the oldest offset that a line still open needs: commit no further."""
 
@@ -158,10 +161,20 @@ def prepare(
     )
 
 
-def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: bool) -> Output:
-    """Advance windows and accounts by a unit; the windows it touches are held."""
+def apply(
+    prepared: Prepared, windows: Windows, rules_version: int, *, publish: bool, count: bool = False
+) -> Output:
+    """Advance windows and accounts by a unit; the windows it touches are held.
+
+    Args:
+        prepared: the unit.
+        windows: of the era.
+        rules_version: written into the rows.
+        publish: whether to encode what the topics get.
+        count: whether to sum it up for the egress metrics.
+    """
     runs, enriched = prepared.runs, prepared.enriched
-    changed = windows.apply(prepared.windowed, rules_version)
+    advance = windows.apply(prepared.windowed, rules_version)
     for one in runs:
         if one.size:
             one.account.pass_offsets(one.batch.offsets[one.skip :])
@@ -176,13 +189,14 @@ def apply(prepared: Prepared, windows: Windows, rules_version: int, *, publish: 
     nothing = pl.Series(dtype=pl.String)
     return Output(
         events=events,
-        windows=changed,
+        windows=advance.rows,
         progress=accounts.frame(list(touched.values()), rules_version),
         dead_letters=prepared.dead_letters,
         replays=prepared.replays,
         enriched_json=json_objects(enriched.records.drop("message")) if publish else nothing,
-        windows_json=json_objects(changed) if publish else nothing,
+        windows_json=json_objects(advance.rows) if publish else nothing,
         enriched=enriched,
+        traffic=istio.increments(advance) if count else None,
         needed={
             (one.batch.topic, one.batch.partition): oldest
             for one in runs

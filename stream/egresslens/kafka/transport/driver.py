@@ -68,6 +68,16 @@ class Progress(NamedTuple):
     position: int
     committed: int | None
     end: int | None
+    pending: int = 0
+    """Batches that were read and are not committed."""
+    since: int | None = None
+    """Timestamp (Kafka's, milliseconds) of the oldest record that is not committed; where none has been read
+    yet, of the last one that has; None where neither is known."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to read or to commit. A split line whose end has not come is neither."""
+        return self.pending > 0 or (self.end is not None and self.position < self.end)
 
 
 class BatchMessage(ConsumerMessage):  # type: ignore[misc]  # Faust is untyped
@@ -268,6 +278,13 @@ class ConsumerThread(stock.AIOKafkaConsumerThread):  # type: ignore[misc]
         return state.highwater if state else None
 
 
+def _times(batch: Batch | None) -> tuple[int | None, int | None]:
+    if batch is None:
+        return None, None
+    first, last = int(batch.timestamps[0]), int(batch.timestamps[-1])
+    return first if first >= 0 else None, last if last >= 0 else None
+
+
 def _names(partitions: Iterable[TP]) -> str:
     return ", ".join(f"{topic}/{partition}" for topic, partition in sorted(partitions))
 
@@ -302,7 +319,7 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
                 return  # a seek follows
             if not self.ledger.is_current(piece.partition, fetched.lanes.get(piece.partition)):
                 continue  # a seek has been
-            entry = self.ledger.track(piece.partition, piece.position, piece.next_offset)
+            entry = self.ledger.track(piece.partition, piece.position, piece.next_offset, _times(piece.batch))
             tp = TP(*piece.partition)
             self.app.monitor.track_tp_end_offset(tp, self._thread.end(tp) or piece.next_offset)
             if piece.batch is None:
@@ -464,12 +481,15 @@ class Consumer(stock.Consumer):  # type: ignore[misc]
 
     def progress(self) -> dict[Partition, Progress]:
         """Where each assigned partition stands."""
-        lanes = self.ledger.lanes()
         return {
             partition: Progress(
-                lane.position, self._committed_offset[TP(*partition)], self._thread.end(TP(*partition))
+                lane.position,
+                self._committed_offset[TP(*partition)],
+                self._thread.end(TP(*partition)),
+                len(lane.entries),
+                lane.entries[0].timestamp if lane.entries else lane.read,
             )
-            for partition, lane in lanes.items()
+            for partition, lane in self.ledger.lanes().items()
         }
 
 

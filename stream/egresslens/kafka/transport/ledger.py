@@ -32,6 +32,8 @@ class Entry:
     """One batch between delivery and commit: `next` is the offset to commit once it is `done`."""
 
     next: int
+    timestamp: int | None = None
+    """Milliseconds since the epoch, as the batch's first record says."""
     done: bool = False
     void: bool = False
 
@@ -42,6 +44,8 @@ class Lane:
 
     position: int
     entries: deque[Entry] = field(default_factory=deque)
+    read: int | None = None
+    """Timestamp of the last record handed out, as it says itself."""
 
 
 class Ledger:
@@ -75,8 +79,16 @@ class Ledger:
         """Whether the lane has not been replaced or dropped."""
         return lane is not None and self._lanes.get(partition) is lane
 
-    def track(self, partition: Partition, position: int, next_offset: int) -> Entry:
+    def track(
+        self,
+        partition: Partition,
+        position: int,
+        next_offset: int,
+        times: tuple[int | None, int | None] = (None, None),
+    ) -> Entry:
         """Enter a batch that began to look at `position` and ended before `next_offset`.
+
+        `times` are the timestamps of its first and its last record, where they have any.
 
         Raises:
             HoleError: the batch does not begin where the one before it ended.
@@ -85,9 +97,11 @@ class Ledger:
         if lane is None or lane.position != position:
             expected = lane.position if lane else "no batch at all"
             raise HoleError(f"{partition.topic}/{partition.partition}: expected {expected}, got {position}")
-        entry = Entry(next_offset)
+        first, last = times
+        entry = Entry(next_offset, first)
         lane.entries.append(entry)
         lane.position = next_offset
+        lane.read = last if last is not None else lane.read
         return entry
 
     def ack(self, entry: Entry) -> bool:
