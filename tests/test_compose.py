@@ -21,8 +21,9 @@ from jsonschema import Draft202012Validator
 import egresslens
 from command_line import parsed
 from compose_files import COMPOSE, ROOT, ours, services, stack, versions, written
+from egresslens.console.auth import Passwords
 from egresslens.kafka.broker import KAFKA_VERSION
-from egresslens.settings import Settings, load, tomllib
+from egresslens.settings import Settings, SettingsError, load, tomllib
 from published import schema
 
 FILES = ("dev.yaml", "demo.yaml")
@@ -141,6 +142,19 @@ def test_every_secret_is_a_file_that_the_script_makes(file, secrets):
 
 def test_secrets_are_in_a_folder_that_nobody_else_enters(secrets):
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
+
+
+def test_the_console_takes_its_passwords_as_they_are_mounted(secrets):
+    user, _, password = (secrets / "console_passwords").read_text().strip().partition(":")
+    assert Passwords.of_file(secrets / "console_passwords").match(user, password)
+
+
+def test_the_console_refuses_passwords_that_others_could_change(secrets, tmp_path):
+    file = tmp_path / "passwords"
+    file.write_bytes((secrets / "console_passwords").read_bytes())
+    file.chmod(0o646)
+    with pytest.raises(SettingsError, match="can be written by others"):
+        Passwords.of_file(file)
 
 
 def test_containers_users_can_read_the_secrets(secrets):

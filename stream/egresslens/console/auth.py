@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import ipaddress
+import logging
 import secrets
 import stat
 from collections import OrderedDict
@@ -19,6 +20,8 @@ from aiohttp import web
 
 from egresslens.console.problems import Problem
 from egresslens.settings import Settings, SettingsError
+
+log: Final = logging.getLogger("egresslens.console")
 
 COOKIE: Final = "egresslens_session"
 SESSION_S: Final = 12 * 3600
@@ -44,7 +47,7 @@ class Passwords:
         """Read lines `user:password`; blank lines and those that begin with # are none.
 
         Raises:
-            SettingsError: the file cannot be read, is open to everybody, or holds no user.
+            SettingsError: the file cannot be read, can be written by others, or holds no user.
         """
         what = f"EGRESSLENS_CONSOLE_PASSWORD_FILE: {path}"
         try:
@@ -52,9 +55,11 @@ class Passwords:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"{what}: {error}") from error
-        # A group may read it: that is how Kubernetes mounts a secret for a program that is not root.
-        if mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
-            raise SettingsError(f"{what} is open to others: chmod 600 {path}")
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise SettingsError(f"{what} can be written by others: chmod 600 {path}")
+        # Not refused: Docker and Kubernetes mount secrets so, for a program that is not the files' owner.
+        if mode & stat.S_IROTH:
+            log.warning("%s can be read by all users of this machine or container", path)
         passwords: dict[str, str] = {}
         for number, line in enumerate(text.splitlines(), 1):
             if not line.strip() or line.startswith("#"):
