@@ -10,7 +10,7 @@ const LEFT = 46;
 const BELOW = 20;
 
 /** A box whose content is drawn by `draw(width)` now and whenever its width changes. */
-export function sized(draw, given = {}) {
+function sized(draw, given = {}) {
   const box = h("div", given);
   let last = 0;
   new ResizeObserver(([entry]) => {

@@ -73,7 +73,7 @@ function foldedItem(node, what, shown) {
 }
 
 /** What an edge is called, with its numbers. */
-export function edgeText(edge) {
+function edgeText(edge) {
   const from = edge.row ? sourceName(edge.row) : edge.source.row ? sourceName(edge.source.row) : "other workloads";
   const to = edge.row ? destinationName(edge.row) : edge.destination.row ? destinationName(edge.destination.row) : "other destinations";
   const errors = edge.errors ? `, ${plural(edge.errors, "error")}` : "";

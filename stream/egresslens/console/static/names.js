@@ -30,9 +30,6 @@ export function destinationName(row) {
 /** How many workloads or destinations a grouped row stands for; empty for a single one. */
 export const grouped = (number, one) => (number > 1 ? plural(number, one) : "");
 
-/** `passthrough` as `let out unknown`. */
-export const labelText = (label) => LABELS[labelOf(label)].short;
-
 /**
  * A test of what is new about a row in a range: `newly registered` where a host was called without a ServiceEntry and
  * with one that came in the range, `new` where the mesh saw it first. Where all are new, none is.

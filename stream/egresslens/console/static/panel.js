@@ -8,7 +8,7 @@ import { destinationName, LABELS, labelOf, sourceName } from "./names.js";
 import { badge, facts, problem, statements, tag } from "./parts.js";
 import { go, range, read } from "./state.js";
 import { link, table } from "./table.js";
-import { bytes, count, duration, NONE, plural, share, time, visible } from "./text.js";
+import { bytes, count, duration, plural, share, time, visible } from "./text.js";
 
 const KEY = ["source_cluster", "source_namespace", "source_workload", "source_ip", "label", "destination_host", "destination_port", "destination_domain"];
 

@@ -30,7 +30,7 @@ export const badge = (label) =>
 export const tag = (text, kind = "") => h("span", { class: `tag ${kind}` }, visible(text));
 
 /** A figure with its name: `{name, value, note, kind}`. */
-export const tile = ({ name, value, note, kind }) =>
+const tile = ({ name, value, note, kind }) =>
   h("div", { class: `tile ${kind ?? ""}` }, h("dt", {}, kind && sign(kind), name), h("dd", {}, value, note && h("small", {}, note)));
 
 export const tiles = (...all) => h("dl", { class: "tiles" }, all.map(tile));

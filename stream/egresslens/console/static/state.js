@@ -46,5 +46,3 @@ export function range(state = read()) {
 export function filters(state = read()) {
   return Object.fromEntries(FILTERS.map((name) => [name, state[name]]));
 }
-
-export const isFiltered = (state = read()) => FILTERS.some((name) => state[name]) || Boolean(state.label);

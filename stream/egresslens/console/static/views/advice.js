@@ -12,7 +12,6 @@ export default {
   title: "Advice",
   about: "The ServiceEntries and Sidecars that would allow what was seen, and what REGISTRY_ONLY would then block.",
   every: 60,
-  ownRange: "30d",
   filters: ["cluster"],
 
   load: (state, signal) => ask("advice", {

@@ -1,6 +1,6 @@
 import { ask } from "../api.js";
 import { h } from "../dom.js";
-import { destinationName, sourceName } from "../names.js";
+import { sourceName } from "../names.js";
 import { choice, empty, nothing, statements, tag, tiles } from "../parts.js";
 import { filters, range } from "../state.js";
 import { link, table } from "../table.js";
@@ -38,7 +38,6 @@ export default {
         { name: "state", title: "State", value: (row) => row.state, cell: (row) => tag(row.state, row.state === "firing" ? "bad" : "good") },
         { name: "summary", title: "What", wide: true },
         { name: "source", title: "Workload", value: sourceName },
-        { name: "destination", title: "Destination", value: (row) => (row.destination_host ? destinationName(row) : null) },
         { name: "count", title: "Events", kind: "number" },
         { name: "first_seen", title: "Since (UTC)", kind: "time" },
         { name: "last_seen", title: "Last", value: (row) => row.last_seen, cell: (row) => h("span", { title: visible(row.last_seen) }, ago(row.last_seen, meta.now)) },

@@ -1,6 +1,6 @@
 import { ask } from "../api.js";
 import { h } from "../dom.js";
-import { destinationName, LABELS, labelOf, sourceName } from "../names.js";
+import { destinationName, sourceName } from "../names.js";
 import { badge, facts, nothing, statements, tag } from "../parts.js";
 import { filters, go, range, read } from "../state.js";
 import { clipped } from "../table.js";
