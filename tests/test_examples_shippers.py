@@ -34,9 +34,12 @@ by_each_shipper = pytest.mark.parametrize("shipper", SHIPPERS)
 of_each_kind = pytest.mark.parametrize("kind", LINES)
 
 
+NOWHERE = pl.DataFrame({field: [None] for field in ORIGIN}, schema=ORIGIN)
+GOLDEN = ROOT / "tests/golden/shippers"
+
+
 def read(message: bytes) -> Enriched:
-    origins = pl.DataFrame({field: [None] for field in ORIGIN}, schema=ORIGIN)
-    return enrich([message], origins, Rules(), keep_all=True)
+    return enrich([message], NOWHERE, Rules(), keep_all=True)
 
 
 def record(message: bytes) -> dict[str, object]:
@@ -81,6 +84,24 @@ def test_another_containers_line_is_no_access_log(shipper):
     enriched = read(SHIPPERS[shipper]("listening on :8080", container="app"))
     assert enriched.records.is_empty()
     assert enriched.rejects.is_empty()
+
+
+def test_what_a_real_collector_wrote_of_a_real_envoy_is_read():
+    """Envoy 1.40 with provider-otel.yaml's labels, the collector 0.155 with otel-collector-als.yaml, Kafka 4.1."""
+    message = (GOLDEN / "otel-collector-als.bin").read_bytes()
+    records = enrich([message], NOWHERE, Rules(), keep_all=True).records
+    fields = ["label", "destination_host", "path", "source_cluster", *SOURCE, *PLACE]
+    assert records.select(fields).rows(named=True) == [
+        {
+            "label": "blackhole",
+            "destination_host": host,
+            "path": "/upload",
+            "source_cluster": "mesh-a",
+            **SOURCE,
+            **PLACE,
+        }
+        for host in ("paste.example.net", "drop.example.org")
+    ]
 
 
 # --- the files ----------------------------------------------------------------------------------------------
