@@ -1,6 +1,6 @@
 // Bars over time, stacked by label, and small histograms, as SVG drawn to the width there is.
 
-import { h, svg } from "./dom.js";
+import { h, refocus, svg } from "./dom.js";
 import { LABELS } from "./names.js";
 import { go } from "./state.js";
 import { bytes, count, duration, short, tick, time } from "./text.js";
@@ -18,6 +18,7 @@ function sized(draw, given = {}) {
     if (width === last || width === 0) return;
     last = width;
     box.replaceChildren(draw(width));
+    refocus(box, null);
   }).observe(box);
   return box;
 }

@@ -31,10 +31,37 @@ function append(element, children) {
   }
 }
 
-/** Put new children into an element; keyboard focus stays where it was, by `data-key`. */
+/**
+ * Put new children into an element. What somebody did to the old ones stays: keyboard focus, what was typed, what was
+ * unfolded, how far was scrolled.
+ */
 export function replace(element, ...children) {
-  const focused = element.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const focused = element.contains(document.activeElement) ? document.activeElement : null;
+  const done = new Map([...element.querySelectorAll(TOUCHED)].map((one) => [keyOf(one), touched(one)]));
   element.replaceChildren();
   append(element, children);
-  if (focused) element.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  for (const one of element.querySelectorAll(TOUCHED)) if (done.has(keyOf(one))) touch(one, done.get(keyOf(one)));
+  if (focused?.dataset.key) refocus(element, focused);
+}
+
+/** Focus what took the place of an element; a drawing that waits for its width asks again with `null`. */
+export function refocus(box, gone) {
+  const wanted = gone ?? missing;
+  if (!wanted || (document.activeElement && document.activeElement !== document.body)) return;
+  const here = box.querySelector(`[data-key="${CSS.escape(wanted.dataset.key)}"]`);
+  missing = here ? null : wanted;
+  here?.focus({ preventScroll: true });
+  if (here?.type === "text" && wanted.type === "text") here.setSelectionRange(wanted.selectionStart, wanted.selectionEnd);
+}
+
+let missing = null;
+
+const TOUCHED = "details, .scroll, pre, input";
+const keyOf = (one) => `${one.tagName} ${one.dataset.key ?? one.getAttribute("aria-label") ?? one.querySelector("summary")?.textContent}`;
+const touched = (one) => ({ open: one.open, left: one.scrollLeft, top: one.scrollTop, value: one.value, given: one.defaultValue });
+
+function touch(one, { open, left, top, value, given }) {
+  if (open) one.open = true;
+  if (one.defaultValue === given && value !== undefined) one.value = value; // not where the state changed it
+  if (left || top) [one.scrollLeft, one.scrollTop] = [left, top];
 }
