@@ -87,7 +87,7 @@ def test_another_containers_line_is_no_access_log(shipper):
 
 
 def test_what_a_real_collector_wrote_of_a_real_envoy_is_read():
-    """Envoy 1.40 with provider-otel.yaml's labels, the collector 0.155 with otel-collector-als.yaml, Kafka 4.1."""
+    """Envoy 1.40 with provider-otel.yaml, the collector 0.155 with otel-collector-als.yaml, Kafka 4.1."""
     message = (GOLDEN / "otel-collector-als.bin").read_bytes()
     records = enrich([message], NOWHERE, Rules(), keep_all=True).records
     fields = ["label", "destination_host", "path", "source_cluster", *SOURCE, *PLACE]
