@@ -214,7 +214,19 @@ def _of_reader(settings: Settings, timeout_s: float) -> list[Check]:
 def _store_checks(
     settings: Settings, role: Role, timeout_s: float, *looks: Callable[[Client], Findings]
 ) -> list[Check]:
-    return [Check(store.PART, partial(_with_client, settings, role, timeout_s, look)) for look in looks]
+    return [Check(store.PART, partial(_with_schema, settings, role, timeout_s, look)) for look in looks]
+
+
+def _with_schema(
+    settings: Settings, role: Role, timeout_s: float, look: Callable[[Client], Findings]
+) -> Findings:
+    """Look, unless what is looked at is not there yet."""
+    try:
+        return _with_client(settings, role, timeout_s, look)
+    except ClickHouseError as error:
+        if not store.is_schema(error):
+            raise
+        return [skipped(store.PART, "something cannot be looked at before the schema is there")]
 
 
 def _with_client(

@@ -12,7 +12,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from egresslens.clickhouse.client import Role
 from egresslens.clickhouse.errors import Reason, sort
 from egresslens.clickhouse.migrate import MigrateError, missing, script
-from egresslens.doctor.finding import Finding, fail, ok, skipped, warn
+from egresslens.doctor.finding import Finding, fail, ok, warn
 from egresslens.doctor.groups import short
 from egresslens.registry import store as registries
 from egresslens.registry.problems import RegistryError
@@ -134,7 +134,7 @@ def objects(settings: Settings) -> set[str]:
 
 
 def views(client: Client, settings: Settings) -> Finding:
-    """Whether the reader may read every published view."""
+    """Whether the reader may read every published view. One that is gone is `schema`'s finding."""
     user = settings.clickhouse_reader_user
     published = sorted(name for name in objects(settings) if not name.startswith("raw_"))
     refused = []
@@ -142,15 +142,21 @@ def views(client: Client, settings: Settings) -> Finding:
         try:
             client.query(f"SELECT * FROM {settings.database}.{name} LIMIT 0")  # noqa: S608 - names of ours
         except ClickHouseError as error:
-            trouble = sort(error)
-            refused.append(f"{name} ({trouble.name if trouble and trouble.name else 'refused'})")
+            if not is_schema(error):
+                refused.append(name)
     if refused:
         return fail(
             PART,
-            f"{user} (the reader) cannot read {len(refused)} of {len(published)}: {', '.join(refused[:3])}",
-            f"GRANT SELECT ON {settings.database}.* TO {user}; `egresslens migrate`",
+            f"{user} (the reader) cannot read {len(refused)} of {len(published)}: {', '.join(refused[:3])} …",
+            f"GRANT SELECT ON {settings.database}.* TO {user}",
         )
-    return ok(PART, f"the reader reads all {len(published)} views")
+    return ok(PART, f"{user} (the reader) reads all {len(published)} views")
+
+
+def is_schema(error: Exception) -> bool:
+    """Whether ClickHouse says that a table, a view or a column is not there: that is `schema`'s finding."""
+    trouble = sort(error)
+    return trouble is not None and trouble.reason is Reason.SCHEMA
 
 
 def writer_may_write(client: Client, settings: Settings) -> Finding:
@@ -159,10 +165,10 @@ def writer_may_write(client: Client, settings: Settings) -> Finding:
         _insert_nothing(client, settings)
     except ClickHouseError as error:
         trouble = sort(error)
+        if is_schema(error):
+            raise
         if trouble and trouble.reason is Reason.DISK_FULL:
             return fail(PART, "the store's disk is full", "Free it, or shorten EGRESSLENS_EVENTS_TTL_DAYS.")
-        if trouble and trouble.reason is Reason.SCHEMA:
-            return skipped(PART, "the writer's rights: the tables are not there")
         user = settings.clickhouse_user
         return fail(
             PART,
@@ -178,9 +184,8 @@ def reader_may_not_write(client: Client, settings: Settings) -> Finding:
     try:
         _insert_nothing(client, settings)
     except ClickHouseError as error:
-        trouble = sort(error)
-        if trouble and trouble.reason is Reason.SCHEMA:
-            return skipped(PART, "the reader's rights: the tables are not there")
+        if is_schema(error):
+            raise
         return ok(PART, f"{user} (the reader) may not insert")
     return fail(
         PART,
