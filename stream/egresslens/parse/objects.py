@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from egresslens.outcome import Filtered, Reject
-from egresslens.parse import broken_json, envelopes, source, template, ztunnel
+from egresslens.parse import broken_json, envelopes, shapes, source, template, ztunnel
 from egresslens.parse.damage import Damage
 from egresslens.parse.jsontext import has_lone_surrogate
 from egresslens.parse.keys import FEWEST, FIELD_KEYS, ISTIO_KEYS, MARKERS, TELLING
@@ -29,6 +29,11 @@ def step(lines: pl.DataFrame, rules: Rules) -> Stage:
     custom, lines = template.read_objects(lines, rules)
     text = pl.col("text")
     stage += custom
+    shaped, lines = shapes.read(lines)
+    for rows in shaped:
+        stage += typed(rows, rules)
+    if lines.is_empty():
+        return stage
     mesh = lines["text"].str.contains(ztunnel.MARK, literal=True)
     if mesh.any():
         stage += ztunnel.step_json(lines.filter(mesh), rules)
