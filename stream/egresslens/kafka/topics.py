@@ -69,19 +69,53 @@ def stream_epochs(settings: Settings, topics: Iterable[str]) -> dict[str, str]:
         kafka.errors.KafkaError: no broker answers, or a topic does not exist.
     """
     names = list(topics)
-    with _admin(settings) as admin:
-        described = {topic["name"]: topic for topic in admin.describe_topics(names)}
-        cluster_id = admin.describe_cluster()["cluster_id"]
-    return {name: _epoch(name, described.get(name), cluster_id) for name in names}
+    with contextlib.closing(StreamEpochs(settings)) as epochs:
+        found = epochs.look_up(names)
+    for name in names:
+        if name not in found:
+            raise UnknownTopicOrPartitionError(f"topic {name} does not exist")
+    return found
 
 
-def _epoch(name: str, described: Mapping[str, object] | None, cluster_id: str) -> str:
-    error = for_code(described["error_code"]) if described else UnknownTopicOrPartitionError
-    if described is None or error is not NoError:
+class StreamEpochs:
+    """`stream_epochs` again and again, over one connection. For one thread at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._admin: KafkaAdminClient | None = None
+
+    def look_up(self, topics: Iterable[str]) -> dict[str, str]:
+        """The epochs of those topics that exist.
+
+        Raises:
+            kafka.errors.KafkaError: no broker answers; the next call connects anew.
+        """
+        try:
+            admin = self._admin = self._admin or KafkaAdminClient(**client.kafka_python(self._settings))
+            described = {topic["name"]: topic for topic in admin.describe_topics(list(topics))}
+            return {
+                name: _epoch(admin, name, topic)
+                for name, topic in described.items()
+                if for_code(topic["error_code"]) is not UnknownTopicOrPartitionError
+            }
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._admin:
+            self._admin.close()
+        self._admin = None
+
+
+def _epoch(admin: KafkaAdminClient, name: str, described: Mapping[str, object]) -> str:
+    error = for_code(described["error_code"])
+    if error is not NoError:
         raise error(f"topic {name}: {error.__name__}")
     topic_id = uuid.UUID(str(described.get("topic_id") or _NO_TOPIC_ID))
     if topic_id == _NO_TOPIC_ID:
-        return f"{cluster_id}/{name}"
+        return f"{admin.describe_cluster()['cluster_id']}/{name}"
     return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
 
 
