@@ -58,6 +58,10 @@ async function show() {
   if (state.edge) showPanel(before);
   if (asksAnew) await refresh({ announce: true });
   else if (JSON.stringify({ ...before, ...PANEL }) !== JSON.stringify({ ...state, ...PANEL })) drawView();
+  if (before && before.live !== state.live) {
+    clearTimeout(page.timer);
+    plan();
+  }
   mark(state);
   if (!state.edge) await showPanel(before);
 }
@@ -197,7 +201,7 @@ function shortcut(event) {
 
 addEventListener("popstate", () => show());
 addEventListener("statechange", () => show());
-document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
+document.addEventListener("visibilitychange", () => { if (!document.hidden && read().live === "on") refresh(); });
 document.addEventListener("click", follow);
 document.addEventListener("keydown", shortcut);
 followTheme();

@@ -84,7 +84,7 @@ export function statements(sql) {
 }
 
 /** Say that there is nothing, and what to do about it. */
-export const empty = (title, ...advice) => h("div", { class: "empty" }, h("h3", {}, title), advice.map((one) => (one instanceof Node ? one : h("p", {}, one))));
+export const empty = (title, ...advice) => h("div", { class: "empty" }, h("h2", {}, title), advice.map((one) => (one instanceof Node ? one : h("p", {}, one))));
 
 /** Nothing was found: because nothing was ever stored, because of filters, or because of the range. */
 export function nothing(what, meta) {
@@ -120,7 +120,7 @@ const withCode = (text) => visible(text).split("`").map((part, at) => (at % 2 ? 
 /** A problem as a box: what happened, what to do, and a button that tries again. */
 export function problem(error, again) {
   return h("div", { class: "problem", role: "alert" },
-    h("h3", {}, error.title ?? "Something went wrong"), h("p", {}, visible(error.detail ?? error.message ?? String(error))),
+    h("h2", {}, error.title ?? "Something went wrong"), h("p", {}, visible(error.detail ?? error.message ?? String(error))),
     error.hint && h("p", {}, h("strong", {}, "What to do: "), withCode(error.hint)),
     h("button", { type: "button", onclick: again }, "Try again"));
 }

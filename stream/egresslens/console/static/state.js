@@ -33,6 +33,7 @@ export function viewAddress(view) {
 /** Go to a changed state. `quietly` replaces the entry in the history, for changes that nobody goes back to. */
 export function go(changes, { quietly = false } = {}) {
   const target = address(changes);
+  if (target === (location.search || location.pathname)) return; // Enter and leaving a field say the same twice
   history[quietly ? "replaceState" : "pushState"](null, "", target);
   dispatchEvent(new Event("statechange"));
 }
