@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 from jsonschema import Draft202012Validator
 
 import egresslens
@@ -233,6 +234,42 @@ def test_whoever_only_reads_does_not_know_the_writer(name):
     writers = {"migrate", "worker", "alerts", "registry"}
     assert ("writer.toml" in held) == (name in writers)
     assert "operator.toml" not in held
+
+
+# --- Grafana and Prometheus ---------------------------------------------------------------------------------
+
+
+def mounted(service: str) -> dict[str, Path]:
+    """What folders of the repository a service sees, by where."""
+    volumes = [one.split(":") for one in services("demo.yaml")[service]["volumes"]]
+    return {one[1]: (COMPOSE / one[0]).resolve() for one in volumes if one[0].startswith(".")}
+
+
+def test_grafanas_data_sources_find_what_they_name():
+    grafana = services("demo.yaml")["grafana"]
+    text = (mounted("grafana")["/etc/grafana/provisioning"] / "datasources/egresslens.yaml").read_text()
+    assert set(re.findall(r"\$([A-Z][A-Z_]+)", text)) <= grafana["environment"].keys()
+    assert re.findall(r"\$__file\{/run/secrets/(.*)\}", text) == ["clickhouse_reader_password"]
+    assert "clickhouse_reader_password" in grafana["secrets"]
+
+
+def test_grafanas_dashboards_are_where_it_looks():
+    text = (mounted("grafana")["/etc/grafana/provisioning"] / "dashboards/egresslens.yaml").read_text()
+    (provider,) = yaml.safe_load(text)["providers"]
+    assert list(mounted("grafana")[provider["options"]["path"]].glob("*.json"))
+
+
+def test_prometheus_scrapes_services_where_they_listen():
+    config = yaml.safe_load((mounted("prometheus")["/etc/prometheus"] / "prometheus.yml").read_text())
+    found = {
+        (name, one["port"])
+        for job in config["scrape_configs"]
+        for one in job["dns_sd_configs"]
+        for name in one["names"]
+    }
+    ports = {name: Settings.model_fields[name].default for name in ("web_port", "alerts_web_port")}
+    assert found == {("worker", ports["web_port"]), ("alerts", ports["alerts_web_port"])}
+    assert all((mounted("prometheus")["/etc/prometheus"] / rules).is_file() for rules in config["rule_files"])
 
 
 # --- the image ----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 import egresslens
 from command_line import parsed
+from egresslens.metrics import WorkerMetrics
 from egresslens.settings import Settings, load
 from kubernetes_files import CHART, GOLDEN, RELEASES, allowed, chart_sum, render, schema
 from published import strict
@@ -226,6 +227,12 @@ def test_the_topic_without_a_setting_is_the_programs():
     assert Settings.model_fields["access_log_topics"].default == (
         re.search(r'default "(egress\..*)"', text)[1],
     )
+
+
+def test_the_hpa_looks_at_a_metric_that_workers_have():
+    (metric,) = find("hpa", "HorizontalPodAutoscaler")["spec"]["metrics"]
+    served = WorkerMetrics(0).exposition().decode()
+    assert f"# TYPE {metric['pods']['metric']['name']} gauge\n" in served
 
 
 @pytest.mark.parametrize("release", ["keda", "hpa"])
