@@ -13,19 +13,23 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kafka.admin import KafkaAdminClient
 
+import docs_pages
 from egresslens.clickhouse import schema
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import migrate
 from egresslens.doctor import Finding, Status, diagnose
 from egresslens.kafka.broker import Broker
 from egresslens.kafka.topics import Topic, create_topics
+from egresslens.reconcile import reconcile
 from egresslens.report.query import run as run_sql
 from egresslens.settings import Settings, load
 from egresslens.store.process import StoreProcess
@@ -107,6 +111,12 @@ def only_bad(found: list[Finding], *parts: str) -> None:
     assert {one.part for one in found if one.status is Status.FAIL} == set(parts), found
 
 
+@pytest.fixture(scope="module")
+def well(deployed: Deployment) -> list[Finding]:
+    """What `doctor` finds on the healthy deployment."""
+    return findings(deployed)
+
+
 # --- doctor: well -------------------------------------------------------------------------------------------
 
 
@@ -129,8 +139,8 @@ def test_in_a_pipe_it_is_plain_text_and_ends_with_a_count(deployed: Deployment):
     assert done.stdout.splitlines()[-1].endswith(" ok, 0 warn, 0 fail, 0 skipped")
 
 
-def test_it_says_which_layouts_and_labels_the_messages_have(deployed: Deployment):
-    details = [one.details for one in findings(deployed) if "formats" in one.details]
+def test_it_says_which_layouts_and_labels_the_messages_have(well: list[Finding]):
+    details = [one.details for one in well if "formats" in one.details]
     assert details == [
         {
             "formats": {"istio_json": RECORDS},
@@ -140,16 +150,23 @@ def test_it_says_which_layouts_and_labels_the_messages_have(deployed: Deployment
     ]
 
 
-def test_lag_is_told_by_partition(deployed: Deployment):
-    [lag] = [one for one in findings(deployed) if one.part == "lag"]
+def test_lag_is_told_by_partition(well: list[Finding]):
+    [lag] = [one for one in well if one.part == "lag"]
     assert [one["unread"] for one in lag.details["partitions"]] == [0, 0, 0, 0]
     assert sum(one["end"] for one in lag.details["partitions"]) == RECORDS
 
 
-def test_it_changes_nothing(deployed: Deployment):
-    before = run(deployed, "reconcile", "--json").stdout
-    findings(deployed)
-    assert json.loads(run(deployed, "reconcile", "--json").stdout) == json.loads(before)
+def test_it_changes_nothing(deployed: Deployment, well: list[Finding]):
+    reader = deployed.reader
+    assert reconcile(reader, deployed.settings, datetime.now(timezone.utc), 24).differences == []
+    assert deployed.value("SELECT count() FROM {db}.raw_purges") == 0
+    groups = KafkaAdminClient(bootstrap_servers=deployed.settings.kafka_brokers)
+    names = {one["group_id"] for one in groups.list_groups()}
+    groups.close()
+    assert {name for name in names if name.startswith(deployed.settings.kafka_group)} == {
+        deployed.settings.kafka_group,
+        f"{deployed.settings.kafka_group}-alerts",
+    }
 
 
 # --- doctor: broken -----------------------------------------------------------------------------------------
@@ -230,9 +247,11 @@ def test_a_schema_that_is_one_migration_behind_asks_for_migrate(deployed: Deploy
     for name in ("views.sql", "judged.sql", "reports.sql", "retention.sql"):
         (folder / name).write_text("")
     migrate(writer, settings, folder)
-    behind = bad(findings(deployed, DATABASE=settings.database), "store")
+    found = findings(deployed, DATABASE=settings.database)
+    behind = bad(found, "store")
     assert newest.stem in behind.said
     assert behind.mend == "`egresslens migrate`"
+    only_bad(found, "store")
 
 
 def test_a_view_that_is_gone_is_named(deployed: Deployment):
@@ -398,3 +417,11 @@ def test_the_tours_first_answer_is_the_traffic(deployed: Deployment):
     result = run_sql(connect(deployed.settings, "reader"), deployed.settings, STATEMENTS[0])
     labels = {row["label"]: int(row["requests"]) for row in result.frame(10).iter_rows(named=True)}
     assert labels == {"outbound": RECORDS - 1, "blackhole": 1}
+
+
+# --- docs ---------------------------------------------------------------------------------------------------
+
+
+def test_every_view_and_column_is_documented(deployed: Deployment):
+    columns = docs_pages.columns(deployed.reader, deployed.settings.database)
+    assert (docs_pages.REFERENCE / "tables.md").read_text() == docs_pages.tables(columns), "run `make docs`"

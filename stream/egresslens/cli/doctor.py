@@ -33,7 +33,7 @@ _STYLES: Final = {
     "workers",
     multiple=True,
     metavar="URL",
-    help="A worker's address, such as http://worker:6066; several times.",
+    help="Address of a worker, such as http://worker:6066, or of the alerts process; several times.",
 )
 @click.option(
     "--sample",

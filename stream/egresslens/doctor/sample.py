@@ -74,26 +74,31 @@ def take(settings: Settings, count: int, timeout_s: float) -> Sample:
             for topic in settings.access_log_topics
             for number in sorted(consumer.partitions_for_topic(topic) or ())
         ]
-        records = _newest(consumer, partitions, count, timeout_s) if partitions else []
+        found = _newest(consumer, partitions, count, timeout_s) if partitions else {}
     finally:
         consumer.close()
-    origins = [origin("", one.topic, one.partition, [one.offset], [one.timestamp or None]) for one in records]
+    origins = [
+        origin("", *one, [record.offset for record in records], [record.timestamp for record in records])
+        for one, records in found.items()
+    ]
     table = pl.concat(origins) if origins else pl.DataFrame(schema=ORIGIN)
-    values = [one.value for one in records]
+    values = [record.value for records in found.values() for record in records]
     return Sample(values, table, enrich(values, table, settings.rules))
 
 
-def _newest(consumer: Any, partitions: list[TopicPartition], count: int, timeout_s: float) -> list[Any]:
+def _newest(
+    consumer: Any, partitions: list[TopicPartition], count: int, timeout_s: float
+) -> dict[TopicPartition, list[Any]]:
     consumer.assign(partitions)
     begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
     each = max(1, count // len(partitions))
     for one in partitions:
         consumer.seek(one, max(begins[one], ends[one] - each))
-    found: list[Any] = []
+    found: dict[TopicPartition, list[Any]] = {}
     deadline = time.monotonic() + timeout_s / 2
     while time.monotonic() < deadline and any(consumer.position(one) < ends[one] for one in partitions):
         for one, records in consumer.poll(timeout_ms=200).items():
-            found += [record for record in records if record.offset < ends[one]]
+            found.setdefault(one, []).extend(record for record in records if record.offset < ends[one])
     return found
 
 
