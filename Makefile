@@ -38,7 +38,7 @@ schemas: venv ## Write schemas/topics/ anew from the models
 	$(BIN)/python -m egresslens.messages schemas/topics
 
 .PHONY: chart
-chart: venv ## Write the chart's schema and its golden files anew; needs helm (the diff is the review)
+chart: venv ## Write the chart's schema anew, and with helm its golden files (the diff is the review)
 	PYTHONPATH=tests $(BIN)/python tests/kubernetes_files.py
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header
