@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -107,6 +108,8 @@ def main() -> None:
     records = given.records or (300_000 if given.quick else 2_000_000)
     rounds = given.rounds or (2 if given.quick else 3)
     began = time.monotonic()
+    # Ended from outside, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with running_bench(quick=given.quick, rounds=rounds, records=records) as bench:
         for name in wanted:
             say(name)
