@@ -89,9 +89,11 @@ def _count(found: Iterable[Finding], status: Status) -> int:
 
 
 def _print(finding: Finding, out: Console) -> None:
-    line = Text(f"{finding.status.value:<8}", style=_STYLES[finding.status])
-    line.append(f"{finding.part:<13}", style="bold")
-    line.append(visible(finding.said), style="")
+    line = Text.assemble(
+        (f"{finding.status.value:<8}", _STYLES[finding.status]),
+        (f"{finding.part:<13}", "bold"),
+        visible(finding.said),
+    )
     out.print(line, soft_wrap=True)
     if finding.mend:
         out.print(Text(f"{'':<21}{visible(finding.mend)}", style="cyan"), soft_wrap=True)
