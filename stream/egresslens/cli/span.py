@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 import click
 
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN: Final = re.compile(r"(\d{1,6})([smhdw])")
+from egresslens.span import span
 
 
 class Span(click.ParamType):
@@ -21,7 +19,7 @@ class Span(click.ParamType):
         """Read it."""
         if isinstance(value, timedelta):
             return value
-        match = _SPAN.fullmatch(str(value))
-        if not match:
-            self.fail(f"{value!r} is no length of time such as 90m, 24h, 30d or 4w", param, ctx)
-        return timedelta(**{_UNITS[match[2]]: int(match[1])})
+        try:
+            return span(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)

@@ -137,25 +137,14 @@ class _Console:
             return await handler(request)
         except Problem as problem:
             return _problem(problem)
-        except web.HTTPMethodNotAllowed as error:
-            return _problem(
-                Problem(
-                    "method", f"{request.method} is not allowed", headers={"Allow": error.headers["Allow"]}
-                )
-            )
-        except web.HTTPNotFound:
-            return _problem(Problem("not-found", "this console serves nothing under this path"))
-        except web.HTTPRequestEntityTooLarge:
-            return _problem(Problem("parameter", "the request's body is too long"))
-        except web.HTTPException:
-            raise
+        except web.HTTPException as answer:
+            return _problem(_of_answer(request, answer))
         except ClickHouseError as error:
             # Neither its text nor the query string: both hold values that somebody typed.
             log.error("%s %s: %s", request.method, request.path, _code(error))  # noqa: TRY400 - as above
-            return _problem(Problem("internal", KINDS["internal"].about))
         except Exception:
             log.exception("%s %s", request.method, request.path)
-            return _problem(Problem("internal", KINDS["internal"].about))
+        return _problem(Problem("internal", KINDS["internal"].about))
 
     @web.middleware
     async def let_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -242,6 +231,16 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(guard.HEADERS)
     response.headers["Server"] = "egresslens"
     response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _of_answer(request: web.Request, answer: web.HTTPException) -> Problem:
+    """The problem that aiohttp's own answer is."""
+    if isinstance(answer, web.HTTPMethodNotAllowed):
+        allowed = {"Allow": answer.headers["Allow"]}
+        return Problem("method", f"{request.method} is not allowed here", headers=allowed)
+    if isinstance(answer, web.HTTPRequestEntityTooLarge):
+        return Problem("parameter", "the request's body is too long")
+    return Problem("not-found", "this console serves nothing under this path")
 
 
 def _code(error: ClickHouseError) -> str:

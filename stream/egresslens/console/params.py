@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from egresslens.console.problems import Problem
 from egresslens.record import STORED_LABELS
 from egresslens.report import Period, Selection, period
-from egresslens.report.period import span
 from egresslens.settings import Settings
+from egresslens.span import span
 
 Params = TypeVar("Params", bound=BaseModel)
 
@@ -32,7 +32,7 @@ def _utc(moment: datetime) -> datetime:
 
 Text = Annotated[str, Field(min_length=1, max_length=_LONGEST_TEXT)]
 Moment = Annotated[datetime, AfterValidator(_utc)]
-SpanText = Annotated[str, Field(pattern=r"^\d{1,6}[mhdw]$")]
+SpanText = Annotated[str, Field(pattern=r"^\d{1,6}[smhdw]$")]
 Label = typing.Literal["outbound", "passthrough", "blackhole", "unknown"]
 
 

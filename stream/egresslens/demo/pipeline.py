@@ -1,4 +1,4 @@
-"""The product's side of the demo: Kafka, the store, the worker and the shippers, as their own commands."""
+"""The product's side of the demo: Kafka, the store, the worker and all others, as their own commands."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Pipeline:
 
 
 def start(parts: Parts, folder: Path, out: Console) -> Pipeline:
-    """Start Kafka, the store and the worker, with the tables made, and wait until records go through.
+    """Start Kafka, the store, the worker and the console, with the tables made; wait until they are ready.
 
     Raises:
         PartError: one died or did not become ready.
@@ -116,6 +116,12 @@ def start(parts: Parts, folder: Path, out: Console) -> Pipeline:
         )
         worker.wait_until(lambda: _answers(f"{worker_url(pipeline)}/readyz"), _START_S)
         say(worker_url(pipeline))
+    with step(out, "Starting the console") as say:
+        console = parts.start(
+            "the console", [*_COMMAND, "console"], _log(folder, "console"), _environ(pipeline.environ)
+        )
+        console.wait_until(lambda: _answers(f"{console_url(pipeline)}healthz"), _START_S)
+        say(console_url(pipeline))
     return pipeline
 
 
@@ -153,6 +159,11 @@ def worker_url(pipeline: Pipeline) -> str:
     return f"http://{pipeline.settings.web_host}:{pipeline.settings.web_port}"
 
 
+def console_url(pipeline: Pipeline) -> str:
+    """Where the web page is."""
+    return f"http://{pipeline.settings.console_host}:{pipeline.settings.console_port}/"
+
+
 def _configured(folder: Path, brokers: str, clickhouse: str) -> Pipeline:
     passwords = load_passwords(folder / "store")
     environ = {
@@ -164,6 +175,7 @@ def _configured(folder: Path, brokers: str, clickhouse: str) -> Pipeline:
         "EGRESSLENS_CLICKHOUSE_READER_PASSWORD": passwords.reader,
         "EGRESSLENS_WEB_PORT": str(free_port()),
         "EGRESSLENS_ALERTS_WEB_PORT": str(free_port()),
+        "EGRESSLENS_CONSOLE_PORT": str(free_port()),
         "EGRESSLENS_DATA_DIR": str(folder / "worker"),
     }
     pipeline = Pipeline(folder, load(environ), environ)

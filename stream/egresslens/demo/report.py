@@ -1,10 +1,12 @@
 """The answers: the SQL that gives them, and whether they are what was sent.
 
-Everything is read from the published views, with the reader's account.
+Everything is read from the published views, with the reader's account, and once more from the console.
 """
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -143,6 +145,34 @@ def found_in_windows(client: Client, database: str) -> dict[Key, Count]:
 def found_in_events(client: Client, database: str) -> dict[Key, Count]:
     """What `events` says, in total."""
     return _found(client, _EVENTS.format(database=database))
+
+
+def found_in_graph(console: str) -> dict[Key, Count]:
+    """What the console's graph says (`console` is its URL)."""
+    with urllib.request.urlopen(f"{console}api/v1/graph?limit=10000", timeout=60) as answer:  # noqa: S310 - on loopback
+        edges = json.load(answer)["edges"]
+    return {
+        Key(
+            edge["source_namespace"],
+            edge["source_workload"],
+            "sidecar",
+            edge["label"],
+            edge["destination_host"],
+            edge["destination_port"],
+            0,
+        ): Count(edge["requests"], edge["bytes_received"], edge["bytes_sent"])
+        for edge in edges
+    }
+
+
+def as_edges(counts: dict[Key, Count]) -> dict[Key, Count]:
+    """What the graph must say: each call once, where its caller's sidecar logged it, whatever its code."""
+    edges: dict[Key, Count] = {}
+    for key, count in counts.items():
+        if key.hop == "sidecar":
+            edge = key._replace(code=0)
+            edges[edge] = Count(*map(sum, zip(edges.get(edge, Count(0, 0, 0)), count, strict=True)))
+    return edges
 
 
 def found_totals(client: Client, database: str) -> Totals:

@@ -54,7 +54,7 @@ def demo(folder: Path, out: Console, *, once: bool) -> bool:
             with step(out, f"Waiting until all {len(lines)} lines are in ClickHouse"):
                 _wait_until_visible(client, running.settings.database, len(lines), parts)
             _answer(client, running.settings.database, out)
-            right = _compare(client, running.settings.database, lines, out)
+            right = _compare(client, running, lines, out)
         if not once:
             out.print(_what_to_try(running, mesh))
             with contextlib.suppress(KeyboardInterrupt):
@@ -96,20 +96,25 @@ def _answer(client: Client, database: str, out: Console) -> None:
         out.print(Syntax(question.in_database(database), "sql", background_color="default"))
 
 
-def _compare(client: Client, database: str, lines: Sequence[Line], out: Console) -> bool:
-    """Hold the views against what was sent, and say how they compare."""
+def _compare(client: Client, running: Pipeline, lines: Sequence[Line], out: Console) -> bool:
+    """Hold the views and the console's graph against what was sent, and say how they compare."""
+    database = running.settings.database
     sent, became = report.counted(lines), report.found_totals(client, database)
-    found = {
-        "windows_1m": report.found_in_windows(client, database),
-        "events": report.found_in_events(client, database),
+    compared = {
+        "windows_1m": (sent, report.found_in_windows(client, database)),
+        "events": (sent, report.found_in_events(client, database)),
+        "the console's graph": (
+            report.as_edges(sent),
+            report.found_in_graph(pipeline.console_url(running)),
+        ),
     }
     out.print()
-    for view, counts in found.items():
-        if counts != sent:
-            print_table(report.differences(sent, counts), f"{view} differs from what was sent", out)
+    for what, (expected, found) in compared.items():
+        if found != expected:
+            print_table(report.differences(expected, found), f"{what} differs from what was sent", out)
     if became != report.totals(lines):
         out.print(Text(f"progress says {became}, sent was {report.totals(lines)}", style="bold red"))
-    right = became == report.totals(lines) and all(counts == sent for counts in found.values())
+    right = became == report.totals(lines) and all(found == sent for sent, found in compared.values())
     if right:
         text = (
             f"Every answer is what was sent: {len(lines)} log lines, {len(sent)} kinds of calls, every byte."
@@ -131,6 +136,7 @@ def _what_to_try(running: Pipeline, mesh: Mesh) -> Text:
     database = running.settings.database
     latest = f"SELECT * FROM {database}.events ORDER BY event_time DESC LIMIT 1 FORMAT Vertical"  # noqa: S608 - shown
     ideas = {
+        "See it, in a browser": pipeline.console_url(running),
         "The reports, alerts and advice": (
             f"export {CONFIG_FILE_VARIABLE}={running.settings_file}\n"
             "    egresslens report external     # databases, regions, blocked, new, modes, coverage\n"

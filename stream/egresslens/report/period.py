@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Final, Literal
@@ -20,8 +19,6 @@ WIDTH: Final[dict[Tier, timedelta]] = {
 _LONGEST: Final[dict[Tier, timedelta]] = {"1m": timedelta(hours=6), "1h": timedelta(days=14)}
 _COARSER_FIRST: Final[tuple[Tier, ...]] = ("1d", "1h", "1m")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN: Final = re.compile(r"(\d{1,6})([mhdw])")
 
 
 @dataclass(frozen=True)
@@ -62,18 +59,6 @@ def period(settings: Settings, since: datetime, until: datetime, now: datetime, 
     ]
     tier = suits if suits in held else held[0]
     return Period(_down(since, tier), _up(until, tier), tier)
-
-
-def span(text: str) -> timedelta:
-    """Read a length of time: `90m`, `24h`, `30d`, `4w`.
-
-    Raises:
-        ValueError: it is none.
-    """
-    match = _SPAN.fullmatch(text)
-    if not match:
-        raise ValueError(f"{text!r} is no length of time such as 90m, 24h, 30d or 4w")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def _suits(tier: Tier, coarsest: Tier, since: datetime, until: datetime, now: datetime) -> bool:

@@ -19,7 +19,7 @@ from egresslens.console.params import Nothing, SpanText, Text
 from egresslens.console.problems import Problem
 from egresslens.registry import store
 from egresslens.registry.value import Registries
-from egresslens.report.period import span
+from egresslens.span import span
 from egresslens.whatif import VERDICTS, Policy, applied, whatif
 
 _LISTED: Final = 1_000
