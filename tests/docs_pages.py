@@ -45,6 +45,7 @@ VIEWS: Final = {
     "registry": "What was declared, with its history.",
     "pods": "Who had which address, and when.",
     "homes": "Where namespaces are at home.",
+    "residency": "The residency policy that speaks for each namespace.",
 }
 # What columns mean that no topic has, or means otherwise; by column, or by view and column.
 _OWN: Final = {
@@ -64,7 +65,12 @@ _OWN: Final = {
     "zone": "Its node's zone.",
     "updated_at": "When the row was written.",
     "reason": "Why it could not be read.",
-    "regions": "The home regions.",
+    "homes.regions": "The home regions.",
+    "residency.regions": "The regions that are allowed.",
+    "residency.region_patterns": "The same as patterns (`LIKE`).",
+    "residency.hosts": "Hosts that are allowed wherever they are.",
+    "residency.unknown_region": "What a destination of unknown region is: allowed or violation.",
+    "residency_policy": "The policy's name.",
     "destination_scope": "`external`, `mesh`, `private` or `unknown`; judged when read, as all below.",
     "destination_region": "The cloud's region, or a country.",
     "destination_kind": "`postgres`, `kafka`, `redis`, …; null for what is no database, broker or cache.",
@@ -166,6 +172,8 @@ def tables(columns: Iterable[tuple[str, str, str]]) -> str:
         "\n## Reports\n\nThe answers of `egresslens report`, per hour; see [reports](reports.md).\n\n"
         "| view | columns |\n|---|---|\n"
     )
+    if unknown := [view for view in found if not view.startswith("report_")]:
+        raise KeyError(f"VIEWS does not say what a row of {unknown} is")
     parts += [f"| `{view}` | {', '.join(name for name, _ in one)} |\n" for view, one in sorted(found.items())]
     return "".join(parts)
 
