@@ -160,11 +160,10 @@ def split(lines: pl.DataFrame, rules: Rules, seats: Seats) -> tuple[pl.DataFrame
         several = ~text.str.starts_with("{") | text.str.contains(_BEHIND_OBJECT)
         broken &= lines.select(several).to_series()
     chosen = lines.select(
-        pl.lit(broken)
-        | text.str.contains("}{", literal=True)
-        | text.str.contains(_ARRAY)
-        | text.str.contains(_BATCH)
+        pl.lit(broken) | text.str.contains("}{", literal=True) | text.str.contains(_BATCH)
     ).to_series()
+    if lines["text"].str.starts_with("[").any():
+        chosen |= lines["text"].str.contains(_ARRAY)
     if not chosen.any():
         return lines, Stage()
     holders = lines.filter(chosen)

@@ -157,7 +157,10 @@ def _sound(lines: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
     if lines["text"].str.contains("[\r\n]").any():
         # JSON written over several lines; a line break inside a string is no JSON, and becomes a space.
         lines = lines.with_columns(text.str.replace_all("[\r\n]", " "))
-    escaped = lines["text"].str.contains(r"\\u[dD][89a-fA-F]")
+    # Looked for as they stand first: a line with many backslashes is slow to search for a pattern.
+    escaped = lines.select(
+        text.str.contains("\\ud", literal=True) | text.str.contains("\\uD", literal=True)
+    ).to_series()
     if escaped.any():
         lone = escaped & lines["text"].map_elements(has_lone_surrogate, return_dtype=pl.Boolean)
         stage += rejected(lines.filter(lone), Reject.LONE_SURROGATE)

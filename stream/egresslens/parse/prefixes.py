@@ -41,6 +41,9 @@ def runtime(lines: pl.DataFrame) -> pl.DataFrame:
 
     A prefix of the wrong shape stays, and so does that of a partial line (tag P).
     """
+    # Most lines have none, and a look at the first byte costs a tenth.
+    if lines.select((pl.col("text").str.starts_with("{") | pl.col("text").str.starts_with("[")).all()).item():
+        return lines
     cri = lines["text"].str.contains(_CRI)
     stamped = lines["text"].str.contains(_STAMPED)
     if not (cri.any() or stamped.any()):
