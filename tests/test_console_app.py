@@ -71,7 +71,7 @@ async def test_every_answer_has_the_strict_headers(path: str):
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
         assert "unsafe" not in policy
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Referrer-Policy"] == "same-origin"
         assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert answer.headers["Server"] == "egresslens"
         assert "Access-Control-Allow-Origin" not in answer.headers
@@ -262,6 +262,30 @@ async def test_a_browser_logs_in_and_out(passwords: Path):
         assert (out.status, out.headers["Location"]) == (303, "login")
         kept = {"Cookie": f"{COOKIE}={token}", **OWN}
         assert (await client.get("/api/v1/saved", headers=kept)).status == 401
+
+
+@pytest.mark.parametrize(
+    ("then", "location"),
+    [
+        ("?view=blocked&host=*.example.com", "./?view=blocked&host=*.example.com"),
+        ("?host=a%20b", "./?host=a%20b"),
+        ("?host=\u202e\r\nX: y", "./?host=%E2%80%AE%0D%0AX:%20y"),
+        ("//evil.example", "./"),
+        ("https://evil.example/?", "./"),
+    ],
+)
+async def test_after_the_login_comes_the_view_that_was_asked_for(passwords: Path, then: str, location: str):
+    async with console(console_password_file=passwords) as client:
+        form = {"user": "ann", "password": "secret", "next": then}
+        answer = await client.post("/login", data=form, headers=own_origin(client), allow_redirects=False)
+        assert (answer.status, answer.headers["Location"]) == (303, location)
+
+
+async def test_the_view_that_was_asked_for_is_text_in_the_form(passwords: Path):
+    async with console(console_password_file=passwords) as client:
+        text = await (await client.get("/login", params={"next": '?"><script>'})).text()
+        assert "<script>" not in text
+        assert 'value="?&quot;&gt;&lt;script&gt;"' in text
 
 
 async def test_a_wrong_password_is_said_in_the_form_and_sets_no_session(passwords: Path):

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import orjson
 from aiohttp import web
@@ -48,6 +49,7 @@ _LOGIN: Final = """<!doctype html>
 <main>
 <h1>Egresslens</h1>
 <form method="post" action="login">
+<input type="hidden" name="next" value="{next}">
 {problem}<p><label for="user">User</label><br><input id="user" name="user" autocomplete="username" required
 autofocus></p>
 <p><label for="password">Password</label><br>
@@ -58,6 +60,8 @@ autofocus></p>
 </body>
 </html>
 """
+# What may stand in a query string as it is.
+_QUERY: Final = "?&=%+:;,@/*!$'()~-._"
 _WRONG: Final = '<p role="alert" class="problem">{}</p>\n'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -165,19 +169,20 @@ class _Console:
             raise RuntimeError("the application does not run")
         return await self._api.give(endpoint, request)
 
-    async def login_page(self, _: web.Request) -> web.Response:
-        """The form."""
-        return _login_form(200, "")
+    async def login_page(self, request: web.Request) -> web.Response:
+        """The form. `next` is the query string of the view to show then."""
+        return _login_form(200, "", request.query.get("next", ""))
 
     async def login(self, request: web.Request) -> web.Response:
         """Log in."""
         self._door.check_form(request)
         form = await request.post()
-        response = _redirect("./")
+        then = str(form.get("next", ""))
+        response = _redirect("./" + (quote(then, safe=_QUERY) if then.startswith("?") else ""))
         try:
             self._login.begin(request, str(form.get("user", "")), str(form.get("password", "")), response)
         except Problem as problem:
-            form_again = _login_form(problem.details.status, problem.details.detail)
+            form_again = _login_form(problem.details.status, problem.details.detail, then)
             form_again.headers.update(problem.headers)
             return form_again
         return response
@@ -262,10 +267,13 @@ def _redirect(to: str) -> web.Response:
     return web.Response(status=303, headers={"Location": to})
 
 
-def _login_form(status: int, problem: str) -> web.Response:
+def _login_form(status: int, problem: str, then: str) -> web.Response:
     shown = _WRONG.format(html.escape(problem)) if problem else ""
     return web.Response(
-        text=_LOGIN.format(problem=shown), status=status, content_type="text/html", charset="utf-8"
+        text=_LOGIN.format(problem=shown, next=html.escape(then)),
+        status=status,
+        content_type="text/html",
+        charset="utf-8",
     )
 
 

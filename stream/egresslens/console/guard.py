@@ -26,7 +26,9 @@ CSP: Final = (
 HEADERS: Final = {
     "Content-Security-Policy": CSP,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # Tells other sites nothing. With `no-referrer` browsers send `Origin: null` with the console's own forms
+    # (Fetch standard, "append a request Origin header"), and who logs in could not be told from anybody.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Frame-Options": "DENY",

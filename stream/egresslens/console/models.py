@@ -27,7 +27,7 @@ class Model(BaseModel):
     """An answer, or a part of one: exactly these fields, always all of them."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", serialize_by_alias=True, json_schema_serialization_defaults_required=True
+        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
     )
 
 
