@@ -32,11 +32,10 @@ Broker, store and the job share the cores. Each section says when it was measure
 which load before its start: above 0.5 others worked on the machine as well, and ratios say more than figures.
 """
 WHOLE = """\
-All read the same topic in interleaved rounds, and each run's counts per label equal the truth (windows, and
-events where there are any). Median, and least to most. Start-up is not counted: a peer's clock runs from
-its first record to the last acknowledged write, that of Egresslens from its worker being ready until all
-messages are in `progress`; a JVM's warming up counts. Slow peers read the first records of each
-partition only (`read`). `beside`: how many times as fast Egresslens is, and how many times its CPU the other
+All read the same topic, and each run's counts per label equal the truth (windows, and events where there are
+any). Median, and least to most. Start-up is not counted: a peer's clock runs from its first record to the last
+acknowledged write, that of Egresslens from its worker being ready until all messages are in `progress`; a JVM's
+warming up counts. Slow peers read the first records of each partition only (`read`). `beside`: how many times as fast Egresslens is, and how many times its CPU the other
 needs. `broker, store`: their CPU for each record meanwhile, microseconds.
 
 Flink runs in local mode with two slots, a checkpoint every 10 s and reused objects; Kafka Streams with two
@@ -82,7 +81,8 @@ def table(heads: str, rows: list[tuple[object, ...]]) -> list[str]:
 
 def _whole(part: Results) -> Iterator[str]:
     size = f"{part['records']:,} Istio JSON records of {part['bytes_per_record']:.0f} bytes"
-    yield f"{size}, {part['rounds']} rounds."
+    rounds = len(part["jobs"]["egresslens"]["rates"])
+    yield f"{size}, {rounds} interleaved rounds."
     yield ""
     yield WHOLE
     own, rows = part["jobs"]["egresslens"], []

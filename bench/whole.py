@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 from functools import partial
 from statistics import median
@@ -41,11 +42,18 @@ def whole_jobs(parts: Parts, topic: Filled, texts: Filled, *, quick: bool) -> di
     return found
 
 
-def compare(todo: dict[str, Job], rounds: int) -> dict[str, Any]:
-    """Run each job once per round. A job that fails is named with its error, and the others go on."""
+def compare(todo: dict[str, Job], rounds: int, budget_s: float) -> dict[str, Any]:
+    """Run each job once per round; no more rounds than fit into the budget, but one at least.
+
+    A job that fails is named with its error, and the others go on.
+    """
+    began = time.monotonic()
     seen: dict[str, list[Timing]] = {name: [] for name in todo}
     failed: dict[str, str] = {}
     for number in range(rounds):
+        if number and (time.monotonic() - began) * (number + 1) / number > budget_s:
+            say(f"no time for round {number + 1}")
+            break
         for name, job in todo.items():
             if name in failed:
                 continue
