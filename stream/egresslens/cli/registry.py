@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from datetime import datetime, timezone
@@ -137,9 +138,11 @@ def watch_command(
     """Load PATH whenever it changes, and judge new destinations as they are seen.
 
     Files are looked at every second. A file that is wrong is said once, and the last good registry stays; so
-    it does while ClickHouse is away.
+    it does while ClickHouse is away. Ctrl-C or SIGTERM ends it.
     """
     settings = load(file=config)
+    # As a container's first process it has no other way to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     loader = Loader(paths, cluster)
     pending = False
     due = 0.0
