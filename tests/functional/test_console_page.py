@@ -376,6 +376,12 @@ def test_the_page_has_no_way_to_make_markup_of_text():
     assert [path.name for path in sources if forbidden.search(path.read_text())] == []
 
 
+def test_all_modules_are_asked_for_at_once():
+    modules = {str(path.relative_to(STATIC)) for path in STATIC.rglob("*.js")} - {"main.js", "theme.js"}
+    index = (STATIC / "index.html").read_text()
+    assert set(re.findall(r'rel="modulepreload" href="static/(\S+)"', index)) == modules
+
+
 def test_the_browser_itself_refuses_markup(browser: Browser, console: Console):
     page, seen = open_page(browser, base_url=console.url)
     page.goto("static/icon.svg")
@@ -493,6 +499,27 @@ def test_a_store_that_is_away_is_a_problem_with_advice_and_comes_back(browser: B
         expect(problem.get_by_role("button", name="Try again")).to_be_visible()
         opened.evaluate(AXE)
         assert opened.evaluate("axe.run()")["violations"] == []
+    finally:
+        opened.context.close()
+        running.stop()
+
+
+def test_somebody_logs_in_looks_and_logs_out(browser: Browser, deployed: Deployment):
+    passwords = deployed.folder / "people"
+    passwords.write_text("ann:correct-horse-battery\n")
+    passwords.chmod(0o600)
+    running = start_console(deployed.environment | {"EGRESSLENS_CONSOLE_PASSWORD_FILE": str(passwords)})
+    opened, _ = open_page(browser, base_url=running.url)
+    try:
+        opened.goto("")
+        opened.get_by_label("User").fill("ann")
+        opened.get_by_label("Password").fill("correct-horse-battery")
+        opened.get_by_role("button", name="Log in").click()
+        expect(opened.locator("#account")).to_contain_text("ann")
+        opened.get_by_role("button", name="Log out").click()
+        expect(opened.get_by_label("Password")).to_be_visible()
+        opened.go_back()
+        expect(opened.get_by_label("Password")).to_be_visible()
     finally:
         opened.context.close()
         running.stop()
