@@ -32,15 +32,17 @@ Broker, store and the job share the cores. Each section says when it was measure
 which load before its start: above 0.5 others worked on the machine as well, and ratios say more than figures.
 """
 WHOLE = """\
-All read the same topic, and each run's counts per label equal the truth (windows, and events where there are
-any). Median, and least to most. Start-up is not counted: a peer's clock runs from its first record to the last
-acknowledged write, that of Egresslens from its worker being ready until all messages are in `progress`; a JVM's
-warming up counts. Slow peers read the first records of each partition only (`read`). `beside`: how many times as fast Egresslens is, and how many times its CPU the other
-needs. `broker, store`: their CPU for each record meanwhile, microseconds.
+All read the same topic, and each run's counts per label equal the truth (windows, and events where there
+are any). Median, and least to most. Start-up is not counted: a peer's clock runs from its first record to
+the last acknowledged write, that of Egresslens from its worker being ready until all messages are in
+`progress`; a JVM's warming up counts. Slow peers read the first records of each partition only (`read`).
+`beside`: how many times as fast Egresslens is, and how many times its CPU the other needs. `broker,
+store`: their CPU for each record meanwhile, microseconds.
 
-Flink runs in local mode with two slots, a checkpoint every 10 s and reused objects; Kafka Streams with two
-threads and an in-memory window store with its changelog; Quix Streams and Bytewax with their own window
-operators. Flink's and Kafka Streams' JSON is bound by Jackson; all Python peers use the standard library's.
+Flink runs in local mode with two slots, a checkpoint every 10 s and reused objects; Kafka Streams with
+two threads and an in-memory window store with its changelog; Quix Streams and Bytewax with their own
+window operators. Flink's and Kafka Streams' JSON is bound by Jackson; all Python peers use the standard
+library's.
 """
 
 
