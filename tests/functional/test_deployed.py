@@ -27,6 +27,7 @@ from egresslens.clickhouse import schema
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import migrate
 from egresslens.doctor import Finding, Status, diagnose
+from egresslens.doctor.store import WRITER_GRANTS
 from egresslens.kafka.broker import Broker
 from egresslens.kafka.topics import Topic, create_topics
 from egresslens.reconcile import reconcile
@@ -324,6 +325,11 @@ def test_settings_that_are_wrong_are_exit_code_78_with_the_likely_name(deployed:
 def test_an_address_that_is_no_workers_is_found(deployed: Deployment):
     found = list(diagnose(deployed.settings, workers=[deployed.settings.clickhouse_url]))
     assert "EGRESSLENS_WEB_PORT" in bad(found, "worker").mend
+
+
+def test_the_grants_that_doctor_advises_are_those_that_are_tested():
+    users = (ROOT / "compose" / "clickhouse" / "users.xml").read_text()
+    assert f"GRANT {WRITER_GRANTS} ON" in users
 
 
 # --- examples -----------------------------------------------------------------------------------------------

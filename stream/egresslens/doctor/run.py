@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -190,10 +190,12 @@ def _of_writer(settings: Settings, timeout_s: float) -> list[Check]:
         settings,
         "writer",
         timeout_s,
-        lambda one: store.schema(one, settings),
-        lambda one: [store.writer_may_write(one, settings)],
-        store.disks,
-        lambda one: [store.parts(one, settings)],
+        {
+            "the schema": lambda one: store.schema(one, settings),
+            "the writer's rights": lambda one: [store.writer_may_write(one, settings)],
+            "disks": store.disks,
+            "parts": lambda one: [store.parts(one, settings)],
+        },
     )
 
 
@@ -202,31 +204,38 @@ def _of_reader(settings: Settings, timeout_s: float) -> list[Check]:
         settings,
         "reader",
         timeout_s,
-        lambda one: [store.version(one)],
-        lambda one: [store.clock(one, datetime.now(timezone.utc))],
-        lambda one: [store.reader_may_not_write(one, settings)],
-        lambda one: [store.views(one, settings)],
-        lambda one: [store.dead_letters(one, settings)],
-        lambda one: store.registry(one, settings, datetime.now(timezone.utc)),
+        {
+            "the version": lambda one: [store.version(one)],
+            "the clock": lambda one: [store.clock(one, datetime.now(timezone.utc))],
+            "the reader's rights": lambda one: [store.reader_may_not_write(one, settings)],
+            "the views": lambda one: [store.views(one, settings)],
+            "dead letters": lambda one: [store.dead_letters(one, settings)],
+            "the registry": lambda one: store.registry(one, settings, datetime.now(timezone.utc)),
+        },
     )
 
 
 def _store_checks(
-    settings: Settings, role: Role, timeout_s: float, *looks: Callable[[Client], Findings]
+    settings: Settings, role: Role, timeout_s: float, looks: Mapping[str, Callable[[Client], Findings]]
 ) -> list[Check]:
-    return [Check(store.PART, partial(_with_schema, settings, role, timeout_s, look)) for look in looks]
+    return [
+        Check(store.PART, partial(_with_schema, settings, role, timeout_s, what, look))
+        for what, look in looks.items()
+    ]
 
 
 def _with_schema(
-    settings: Settings, role: Role, timeout_s: float, look: Callable[[Client], Findings]
+    settings: Settings, role: Role, timeout_s: float, what: str, look: Callable[[Client], Findings]
 ) -> Findings:
-    """Look, unless what is looked at is not there yet."""
+    """Look, unless it is not there yet, or this account may not see it: rights have checks of their own."""
     try:
         return _with_client(settings, role, timeout_s, look)
     except ClickHouseError as error:
-        if not store.is_schema(error):
-            raise
-        return [skipped(store.PART, "something cannot be looked at before the schema is there")]
+        if store.is_schema(error):
+            return [skipped(store.PART, f"{what} cannot be looked at before the schema is there")]
+        if store.is_access(error):
+            return [skipped(store.PART, f"{what} may not be seen by the {role}")]
+        raise
 
 
 def _with_client(
