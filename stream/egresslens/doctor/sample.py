@@ -78,7 +78,13 @@ def take(settings: Settings, count: int, timeout_s: float) -> Sample:
     finally:
         consumer.close()
     origins = [
-        origin("", *one, [record.offset for record in records], [record.timestamp for record in records])
+        origin(
+            "",
+            one.topic,
+            one.partition,
+            [record.offset for record in records],
+            [record.timestamp for record in records],
+        )
         for one, records in found.items()
     ]
     table = pl.concat(origins) if origins else pl.DataFrame(schema=ORIGIN)
