@@ -43,6 +43,17 @@ chart: venv ## Write the chart's schema anew, and with helm its golden files (th
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --no-annotate --no-header
 
+.PHONY: grafana
+grafana: venv ## Write schemas/grafana/dashboards/ anew from their source
+	$(BIN)/python -m egresslens.grafana schemas/grafana/dashboards
+
+.PHONY: prometheus
+prometheus: .cache/prometheus/usr/bin/prometheus ## Fetch Debian's Prometheus for the tests, without installing it
+
+.cache/prometheus/usr/bin/prometheus:
+	mkdir -p .cache/prometheus
+	cd .cache/prometheus && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb .
+
 .PHONY: lock
 lock: venv ## Renew the locked versions in requirements/
 	$(COMPILE) --extra embedded --extra demo pyproject.toml requirements/dev.in -o requirements/dev.txt

@@ -8,20 +8,20 @@ import pytest
 import yaml
 
 from egresslens import resources
-from egresslens.metrics import WorkerMetrics
+from egresslens.metrics import AlertsMetrics, WorkerMetrics
 
-FILES = sorted((resources.schemas() / "prometheus").glob("*.yml"))
-RULES = [
-    rule for path in FILES for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]
-]
+FILE = resources.schemas() / "prometheus" / "egresslens.yml"
+RULES = [rule for group in yaml.safe_load(FILE.read_text())["groups"] for rule in group["rules"]]
 
 
 def names_and_labels() -> dict[str, set[str]]:
     """Each metric's name as Prometheus sees it, and its labels."""
     found: dict[str, set[str]] = {}
-    for collector in WorkerMetrics(0).registry._collector_to_names:
-        suffix = "_total" if collector._type == "counter" else ""
-        found[collector._name + suffix] = set(collector._labelnames)
+    for metrics in (WorkerMetrics(0), AlertsMetrics()):
+        for collector in metrics.registry._collector_to_names:
+            if hasattr(collector, "_labelnames"):
+                suffix = "_total" if collector._type == "counter" else ""
+                found[collector._name + suffix] = set(collector._labelnames)
     return found
 
 

@@ -299,7 +299,8 @@ def _databases() -> Json:
             _table(
                 "Who writes where",
                 "SELECT destination_kind, destination_host, destination_port, source_namespace, "
-                "source_workload, source_ip, label, sum(bytes_written) AS written, sum(bytes_read) AS was_read, "
+                "source_workload, source_ip, label, sum(bytes_written) AS written, "
+                "sum(bytes_read) AS was_read, "
                 "sum(requests) AS calls, sum(errors) AS failed, any(destination_kind_reason) AS told_by, "
                 "any(destination_kind_confidence) AS confidence, max(last_seen) AS last "
                 f"{where} GROUP BY destination_kind, destination_host, destination_port, source_namespace, "

@@ -187,7 +187,7 @@ def _egress() -> Json:
     return dashboard(
         "egresslens-egress-prometheus",
         "Egress (Prometheus)",
-        "The workers' egress metrics under Istio's label names; what is beyond their limit counts as `other`.",
+        "The workers' egress metrics under Istio's label names; beyond their limit it is all `other`.",
         [
             source_variable("prometheus", "prometheus", "Prometheus", "egresslens-prometheus"),
             _variable("namespace", "Namespace", f"label_values({_REQUESTS}, source_workload_namespace)"),
