@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
@@ -37,6 +38,9 @@ def command(host: str | None, port: int | None, config: Path | None) -> None:
     chosen = {name: value for name, value in given.items() if value is not None}
     settings = Settings.model_validate({**load(file=config).model_dump(), **chosen})
     log_to_stderr(settings.log_level.upper())
+    # What they say is answered or logged by the console, once; theirs holds statements, and with them values.
+    for name in ("clickhouse_connect", "kafka"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         asyncio.run(serve(settings, lambda url: click.echo(f"console at {url}")))
     except OSError as error:

@@ -26,9 +26,7 @@ Cell = int | float | bool | str | list[str] | None
 class Model(BaseModel):
     """An answer, or a part of one: exactly these fields, always all of them."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_serialization_defaults_required=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_serialization_defaults_required=True)
 
 
 class Range(Model):

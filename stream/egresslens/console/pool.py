@@ -15,10 +15,11 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import urllib3
 from clickhouse_connect.driver.client import Client
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from egresslens.clickhouse.client import connect
@@ -114,19 +115,30 @@ class _Reader:
     """A client, and the connections it made."""
 
     def __init__(self, settings: Settings) -> None:
-        self._connections: weakref.WeakSet[Any] = weakref.WeakSet()
-        timeout = settings.console_query_timeout_s
+        self._connections: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
+        self._is_shut = False
         self.client = connect(
-            settings, "reader", dedicated_pool=True, send_receive_timeout=timeout + _GRACE_S
+            settings,
+            "reader",
+            dedicated_pool=True,
+            send_receive_timeout=settings.console_query_timeout_s + _GRACE_S,
+            # The hosts of a domain may be thousands: too long for a URL.
+            form_encode_query_params=True,
         )
-        _remember_connections(self.client.http, self._connections)
+        _tell_connections(self.client.http, self._note)
         _limit(self.client, settings)
 
     def shut(self) -> None:
-        """Shut its connections, also under a thread that waits for an answer."""
+        """Shut its connections, also under a thread that waits for an answer, and let it make no more."""
+        self._is_shut = True
         for connection in list(self._connections):
             with suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def _note(self, connection: HTTPConnection) -> None:
+        if self._is_shut:
+            raise ConnectionAbortedError("nobody waits for the answer any more")
+        self._connections.add(connection)
 
 
 def _limit(client: Client, settings: Settings) -> None:
@@ -147,20 +159,24 @@ def _limit(client: Client, settings: Settings) -> None:
         log.info("the reader's profile is readonly=1: its own limits hold for %s", ", ".join(fixed))
 
 
-def _remember_connections(manager: urllib3.PoolManager, made: weakref.WeakSet[Any]) -> None:
-    """Have a pool note each connection that it makes."""
+def _tell_connections(manager: urllib3.PoolManager, note: Callable[[HTTPConnection], None]) -> None:
+    """Have a pool say when it connects, before it does."""
 
-    class Http(HTTPConnectionPool):
-        def _new_conn(self) -> Any:
-            connection = super()._new_conn()
-            made.add(connection)
-            return connection
+    class Http(HTTPConnection):
+        def connect(self) -> None:
+            note(self)
+            super().connect()
 
-    class Https(HTTPSConnectionPool):
-        def _new_conn(self) -> Any:
-            connection = super()._new_conn()
-            made.add(connection)
-            return connection
+    class Https(HTTPSConnection):
+        def connect(self) -> None:
+            note(self)
+            super().connect()
 
-    manager.pool_classes_by_scheme = {"http": Http, "https": Https}
+    class HttpPool(HTTPConnectionPool):
+        ConnectionCls = Http
+
+    class HttpsPool(HTTPSConnectionPool):
+        ConnectionCls = Https
+
+    manager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
     manager.clear()
