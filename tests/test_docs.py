@@ -10,10 +10,13 @@ from pathlib import Path
 
 import click
 import pytest
+import yaml
 
 import docs_pages
+from egresslens.alerts.rules import AlertRules
 from egresslens.cli import cli
 from egresslens.outcome import Reject
+from egresslens.registry.files import read_object
 from egresslens.settings import PREFIX, Settings
 from samples_truth import samples
 
@@ -28,6 +31,7 @@ PAGES = sorted(
         ROOT / "bench" / "RESULTS.md",
     ]
 )
+FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # Read before there are settings.
 OTHER_VARIABLES = {"EGRESSLENS_CONFIG_FILE"}
 
@@ -66,6 +70,23 @@ def test_every_setting_that_is_named_exists(page):
     named = set(re.findall(r"EGRESSLENS_[A-Z0-9_]*[A-Z0-9]", page.read_text()))
     beginnings = {one for one in named if any(other.startswith(f"{one}_") for other in known)}
     assert named - known - beginnings == set()
+
+
+YAML = [
+    (page, document)
+    for page in PAGES
+    for kind, block in FENCED.findall(page.read_text())
+    if kind == "yaml"
+    for document in yaml.safe_load_all(block)
+]
+
+
+@pytest.mark.parametrize(("page", "document"), YAML, ids=name)
+def test_yaml_that_is_shown_is_accepted(page, document):
+    if document.get("kind") == "EgressContext":
+        assert read_object(document)
+    elif "rules" in document or "mute" in document:
+        AlertRules.model_validate(document)
 
 
 # --- links --------------------------------------------------------------------------------------------------
@@ -109,7 +130,6 @@ def test_every_page_can_be_reached_from_the_map():
 
 # --- commands -----------------------------------------------------------------------------------------------
 
-FENCED = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 SHELL = ("console", "sh", "bash", "")
 
 
