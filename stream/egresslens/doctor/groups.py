@@ -131,33 +131,29 @@ def lag(admin: KafkaAdminClient, settings: Settings, now: datetime, timeout_s: f
                 allow(settings, "group", group, "READ"),
             )
         ]
-    details = [
-        {
-            "topic": one.partition.topic,
-            "partition": one.partition.partition,
-            "committed": one.committed,
-            "end": one.end,
-            "unread": one.unread,
-        }
-        for one in found
-    ]
-    return [*_lost(found), _unread(found, now, details)]
+    return judge_lag(found, now)
 
 
-def _lost(found: Sequence[Place]) -> list[Finding]:
-    return [
+def judge_lag(found: Sequence[Place], now: datetime) -> list[Finding]:
+    """What the places say: messages that are lost, and those that are not read yet."""
+    lost = [
         fail(
             "lag",
-            f"{one.partition.topic}/{one.partition.partition}: {one.lost:,} messages were removed "
-            "before they were read",
-            "They are lost, and `progress` counts them as gaps. Keep messages longer, or run more workers.",
+            f"{one.partition.topic}/{one.partition.partition}: {one.lost:,} messages were removed before "
+            "they were read",
+            "They are lost; `progress` counts them as gaps. Keep messages longer, or run more workers.",
         )
         for one in found
         if one.lost
     ]
+    return [*lost, _unread(found, now)]
 
 
-def _unread(found: Sequence[Place], now: datetime, details: list[dict[str, Any]]) -> Finding:
+def _unread(found: Sequence[Place], now: datetime) -> Finding:
+    details = [
+        {**one.partition._asdict(), "committed": one.committed, "end": one.end, "unread": one.unread}
+        for one in found
+    ]
     unread = sum(one.unread for one in found)
     if not unread:
         return ok("lag", f"everything is read in {len(found)} partitions", partitions=details)

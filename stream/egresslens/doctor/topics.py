@@ -59,8 +59,8 @@ def topics(admin: KafkaAdminClient, settings: Settings) -> list[Finding]:
         if not use.needed and topic["error_code"] == _UNKNOWN_TOPIC:
             found.append(skipped(PART, f"{use.topic} is not there, and nothing that runs needs it"))
             continue
-        troubles = list(_troubles(use, topic, configs.get(use.topic, {}), brokers, settings))
-        found += troubles or [_fine(use, topic, configs.get(use.topic, {}))]
+        wrong = list(troubles(use, topic, configs.get(use.topic, {}), brokers, settings))
+        found += wrong or [_fine(use, topic, configs.get(use.topic, {}))]
     return found
 
 
@@ -77,9 +77,10 @@ def _configs(admin: KafkaAdminClient, names: list[str]) -> Mapping[str, Mapping[
     }
 
 
-def _troubles(
+def troubles(
     use: Use, topic: Mapping[str, Any], configs: Mapping[str, str], brokers: int, settings: Settings
 ) -> Iterator[Finding]:
+    """What is wrong with a topic, as Kafka's metadata and its own settings describe it."""
     name = use.topic
     if topic["error_code"] == _UNKNOWN_TOPIC:
         yield fail(
