@@ -58,6 +58,15 @@ class Record(EnrichedRecord):
 
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
+    # What is stored may be older or newer than this program's own words.
+    label: str  # type: ignore[assignment] # wider than what is written today, on purpose; so are the next
+    label_evidence: str | None = None  # type: ignore[assignment]
+    confidence: str | None = None  # type: ignore[assignment]
+    destination_host_source: str | None = None  # type: ignore[assignment]
+    mismatch: bool | None = None  # type: ignore[assignment]
+    hop: str | None = None  # type: ignore[assignment]
+    format: str | None = None  # type: ignore[assignment]
+
     source_ip_namespace: str | None = Field(None, description="Namespace of the pod behind source_ip.")
     source_ip_workload: str | None = Field(None, description="Workload of the pod behind source_ip.")
     destination_scope: str | None = Field(None, description="external, mesh, private or unknown.")
