@@ -89,8 +89,8 @@ bench: venv ## Egresslens beside Flink, Faust and others on one topic, under 30 
 	POLARS_MAX_THREADS=1 $(BIN)/python bench/run.py $(if $(QUICK),--quick) $(PART:%=--part %)
 
 .PHONY: bench-growth
-bench-growth: venv ## Cost as pairs, partitions, spans and stored events grow; about 30 minutes; QUICK=1 small
-	POLARS_MAX_THREADS=1 $(BIN)/python bench/run.py $(if $(QUICK),--quick) --part growth --part stored
+bench-growth: venv ## Cost as pairs, partitions and stored events grow, queries; about 30 minutes
+	POLARS_MAX_THREADS=1 $(BIN)/python bench/run.py --growth
 
 .PHONY: bench-compare
 bench-compare: venv ## The work tree's worker beside the one of BASE=<commit>, on one topic in turn

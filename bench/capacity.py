@@ -7,7 +7,7 @@ from math import ceil, log2, log10
 from typing import Any
 
 # Parts of results.json that the page needs.
-NEEDED = frozenset({"whole", "latency", "workers", "growth", "stored"})
+NEEDED = frozenset({"whole", "latency", "workers", "pairs", "partitions", "spans", "stored-50"})
 
 WORKLOADS = 10_000
 REQUESTS = 1_000_000
@@ -23,9 +23,8 @@ DAY_S = 86_400
 def capacity(results: dict[str, Any]) -> str:
     """The page as Markdown."""
     own = results["whole"]["jobs"]["egresslens"]
-    stored = list(results["stored"]["millions"].items())
-    millions, most = stored[-1]
-    disk, growth = most["disk"], results["growth"]
+    stored, pairs = results["stored-50"], results["pairs"]
+    disk = stored["disk"]
     kafka = results["workers"]["kafka_bytes_per_record"]
     cores = {who: REQUESTS * own[name] / 1e6 for who, name in COSTS.items()}
     workers = ceil(cores["workers"] / BUSY)
@@ -39,13 +38,13 @@ def capacity(results: dict[str, Any]) -> str:
         "raw_windows_1h": per_minute * 24,
     }
     per_day = {name: count * disk[name]["bytes_per_row"] for name, count in rows.items()}
-    open_bytes = per_minute * OPEN_MINUTES / 100_000 * growth["memory_per_100k_keys"]
+    open_bytes = per_minute * OPEN_MINUTES / 100_000 * pairs["memory_per_100k_keys"]
     topic_day = {name: REQUESTS * DAY_S * size for name, size in kafka.items()}
     rate = results["latency"]["rates"]["20000"]
-    first, last = next(iter(growth["pairs"].values())), list(growth["pairs"].values())[-1]
-    few, many = next(iter(growth["partitions"].items())), list(growth["partitions"].items())[-1]
-    day = growth["span_s"][str(DAY_S)]
-    slowest = max(one["p50_s"] for one in most["queries"].values())
+    (fewest, first), (most, last) = _ends(pairs["runs"])
+    (few, four), (many, sixty_four) = _ends(results["partitions"]["runs"])
+    day = results["spans"]["runs"][str(DAY_S)]
+    slowest = max(one["p50_s"] for one in stored["queries"].values())
     return f"""\
 # Capacity
 
@@ -61,14 +60,14 @@ Two cores that worker, broker and store share; see [the results](../bench/RESULT
 | worker, whole job | {own["cpu_us"]:.1f} us of CPU per Istio JSON record |
 | store, inserting events and windows, with its merges meanwhile | {own["store_us"]:.1f} us |
 | broker, one topic in, two out | {own["broker_us"]:.1f} us |
-| windows alone, {_first(growth["pairs"])} to {_last(growth["pairs"])} pairs | {first["windows_us"]:.2f} to {last["windows_us"]:.2f} us |
-| worker with {few[0]} and {many[0]} partitions | {few[1]["cpu_us"]:.1f} and {many[1]["cpu_us"]:.1f} us |
+| windows alone, {int(fewest):,} to {int(most):,} pairs | {first["windows_us"]:.2f} to {last["windows_us"]:.2f} us |
+| worker with {few} and {many} partitions | {four["cpu_us"]:.1f} and {sixty_four["cpu_us"]:.1f} us |
 | worker on a backfill that spans a day | {day["cpu_us"]:.1f} us, the store {day["store_us"]:.1f} us |
-| memory per 100,000 open window keys | {growth["memory_per_100k_keys"] / 2**20:.0f} MiB |
+| memory per 100,000 open window keys | {pairs["memory_per_100k_keys"] / 2**20:.0f} MiB |
 | from Kafka to every view at 20,000 records/s | p50 {rate["p50_s"]:.2f} s, p99 {rate["p99_s"]:.2f} s |
 | disk per event | {disk["raw_events"]["bytes_per_row"]:.0f} bytes |
 | disk per row of a minute, of an hour | {disk["raw_windows_1m"]["bytes_per_row"]:.0f}, {disk["raw_windows_1h"]["bytes_per_row"]:.0f} bytes |
-| slowest of the measured questions at {millions} million events a day | {slowest * 1000:,.0f} ms |
+| slowest of the measured questions at {stored["millions"]} million events a day | {slowest * 1000:,.0f} ms |
 | Kafka, zstd: access log, enriched, windows | {", ".join(f"{size:.0f}" for size in kafka.values())} bytes per record |
 
 ## {WORKLOADS:,} workloads, {REQUESTS:,} requests a second
@@ -126,9 +125,7 @@ def _size(size: float) -> str:
     return f"{size / 1000**power:.1f} {('MB', 'GB', 'TB')[power - 2]}"
 
 
-def _first(found: dict[str, Any]) -> str:
-    return f"{int(next(iter(found))):,}"
-
-
-def _last(found: dict[str, Any]) -> str:
-    return f"{int(list(found)[-1]):,}"
+def _ends(runs: dict[str, Any]) -> tuple[tuple[str, Any], tuple[str, Any]]:
+    """The first and the last."""
+    every = list(runs.items())
+    return every[0], every[-1]

@@ -25,34 +25,38 @@ UNIT = 50_000
 UNITS = 4
 PAIRS = (10, 100, 1_000, 10_000, 100_000)
 PARTITIONS = (4, 16, 64)
-_DAY_S = 86_400
+SPANS_S = (60, 3_600, 86_400)
 
 
-def measure(parts: Parts, records: int) -> dict[str, Any]:
-    """Curves by number of pairs, partitions and seconds of event time; `records` in each topic."""
-    pairs = {}
+def pairs(parts: Parts, records: int) -> dict[str, Any]:
+    """By number of distinct pairs: windows alone and the whole job; memory of open window keys."""
+    found = {}
     for count in PAIRS:
         keys, rows, cost = curve(count)
-        pairs[str(count)] = {
+        found[str(count)] = {
             "open_keys": keys,
             "rows_per_unit": rows,
             "windows_us": cost,
             **_whole(parts, f"{count:,} pairs", records, pairs_count=count),
         }
-    partitions = {
+    return {"records": records, "memory_per_100k_keys": memory(100_000), "runs": found}
+
+
+def partitions(parts: Parts, records: int) -> dict[str, Any]:
+    """The whole job by number of partitions."""
+    runs = {
         str(count): _whole(parts, f"{count} partitions", records, partitions=count) for count in PARTITIONS
     }
-    backfill = {
+    return {"records": records, "runs": runs}
+
+
+def spans(parts: Parts, records: int) -> dict[str, Any]:
+    """The whole job by seconds of event time that the topic spans; the longest is a day's backfill."""
+    runs = {
         str(seconds): _whole(parts, f"{seconds} s of events", records, rate=records / seconds)
-        for seconds in (60, 3_600, _DAY_S)
+        for seconds in SPANS_S
     }
-    return {
-        "records": records,
-        "pairs": pairs,
-        "memory_per_100k_keys": memory(100_000),
-        "partitions": partitions,
-        "span_s": backfill,
-    }
+    return {"records": records, "runs": runs}
 
 
 def _whole(parts: Parts, what: str, records: int, **options: Any) -> dict[str, float]:

@@ -62,6 +62,8 @@ def report(results: Results) -> str:
     for name, (title, section) in SECTIONS.items():
         if part := results.get(name):
             lines += [f"## {title}", "", _measured(part), "", *section(part), ""]
+    if stored := [part for name, part in results.items() if name.startswith("stored-")]:
+        lines += ["## Stored events", "", *map(_measured, stored), "", *_stored(stored), ""]
     return "\n".join(lines)
 
 
@@ -161,13 +163,15 @@ def _workers(part: Results) -> Iterator[str]:
     yield from table("workers | counted | records/s | CPU us (all workers) | broker, store | per core", rows)
 
 
-def _growth(part: Results) -> Iterator[str]:
-    heads = "records/s | CPU us | broker us | store us"
+_COSTS = "records/s | CPU us | broker us | store us"
 
-    def cells(one: Results) -> tuple[str, ...]:
-        costs = (f"{one[what]:.1f}" for what in ("cpu_us", "broker_us", "store_us"))
-        return (f"{one['rate']:,.0f}", *costs)
 
+def _cost(one: Results) -> tuple[str, ...]:
+    costs = (f"{one[what]:.1f}" for what in ("cpu_us", "broker_us", "store_us"))
+    return (f"{one['rate']:,.0f}", *costs)
+
+
+def _pairs(part: Results) -> Iterator[str]:
     yield f"The whole job over topics of {part['records']:,} records, one run; windows alone in process."
     yield ""
     rows: list[tuple[object, ...]] = [
@@ -176,22 +180,28 @@ def _growth(part: Results) -> Iterator[str]:
             f"{one['open_keys']:,}",
             f"{one['rows_per_unit']:,.0f}",
             f"{one['windows_us']:.2f}",
-            *cells(one),
+            *_cost(one),
         )
-        for count, one in part["pairs"].items()
+        for count, one in part["runs"].items()
     ]
-    yield from table(f"pairs | open keys | rows per 50,000 | windows us | {heads}", rows)
+    yield from table(f"pairs | open keys | rows per 50,000 | windows us | {_COSTS}", rows)
     yield ""
     yield f"100,000 open window keys hold {part['memory_per_100k_keys'] / 2**20:.0f} MiB."
-    yield ""
-    rows = [(count, *cells(one)) for count, one in part["partitions"].items()]
-    yield from table(f"partitions | {heads}", rows)
-    yield ""
-    rows = [(f"{int(span):,}", *cells(one)) for span, one in part["span_s"].items()]
-    yield from table(f"seconds of events (86,400: a day's backfill) | {heads}", rows)
 
 
-def _stored(part: Results) -> Iterator[str]:
+def _runs(head: str) -> Callable[[Results], Iterator[str]]:
+    def section(part: Results) -> Iterator[str]:
+        yield f"The whole job over topics of {part['records']:,} records, one run."
+        yield ""
+        rows: list[tuple[object, ...]] = [
+            (f"{int(count):,}", *_cost(one)) for count, one in part["runs"].items()
+        ]
+        yield from table(f"{head} | {_COSTS}", rows)
+
+    return section
+
+
+def _stored(found: list[Results]) -> Iterator[str]:
     yield (
         "Real records copied by ClickHouse over the 24 hours before, with their 1-minute windows "
         "(bench/stored.py); hours rolled up. Milliseconds, median of nine (longest); asked as `egresslens "
@@ -199,32 +209,21 @@ def _stored(part: Results) -> Iterator[str]:
         "single records."
     )
     yield ""
-    found = part["millions"]
-    names = list(next(iter(found.values()))["queries"])
     rows: list[tuple[object, ...]] = []
-    for name in names:
-        asked = [one["queries"][name] for one in found.values()]
-        rows.append(
-            (
-                name,
-                *(f"{q['p50_s'] * 1000:,.0f} ({q['most_s'] * 1000:,.0f}), {q['rows']:,} rows" for q in asked),
-            )
-        )
-    columns = " | ".join(f"{count} million events" for count in found)
+    for name in found[0]["queries"]:
+        asked = [one["queries"][name] for one in found]
+        times = (f"{q['p50_s'] * 1000:,.0f} ({q['most_s'] * 1000:,.0f}), {q['rows']:,} rows" for q in asked)
+        rows.append((name, *times))
+    columns = " | ".join(f"{one['millions']} million events" for one in found)
     yield from table(f"question | {columns}", rows)
     yield ""
     rows = []
-    for count, one in found.items():
+    for one in found:
         kept = one["disk"]
-        rows.append((
-            count,
-            *(
-                f"{kept[name]['bytes_per_row']:.0f} ({kept[name]['rows']:,})" if name in kept else ""
-                for name in ("raw_events", "raw_windows_1m", "raw_windows_1h")
-            ),
-            f"{one['roll_up_s']:.1f}",
-            f"{one['record']['cpu_us']:.1f}, {one['record']['store_us']:.1f}",
-        ))  # fmt: skip
+        tables = ("raw_events", "raw_windows_1m", "raw_windows_1h")
+        sizes = (f"{kept[name]['bytes_per_row']:.0f} ({kept[name]['rows']:,})" for name in tables)
+        record = f"{one['record']['cpu_us']:.1f}, {one['record']['store_us']:.1f}"
+        rows.append((one["millions"], *sizes, f"{one['roll_up_s']:.1f}", record))
     heads = "million events | bytes per event (rows) | per minute's row | per hour's row | rolling up, s"
     yield from table(f"{heads} | one more record: worker, store us", rows)
 
@@ -235,8 +234,9 @@ SECTIONS: dict[str, tuple[str, Callable[[Results], Iterator[str]]]] = {
     "formats": ("Parse and label by format", _formats),
     "latency": ("Latency", _latency),
     "workers": ("One, two and four workers", _workers),
-    "growth": ("How the cost of a record grows", _growth),
-    "stored": ("Stored events", _stored),
+    "pairs": ("How the cost grows with the pairs of source and destination", _pairs),
+    "partitions": ("How it grows with partitions", _runs("partitions")),
+    "spans": ("How it grows with the time a topic spans", _runs("seconds of events")),
 }
 
 

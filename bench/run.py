@@ -88,22 +88,29 @@ PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "formats": _formats,
     "latency": lambda bench: latency.measure(bench.parts, seconds=12 if bench.quick else 40),
     "workers": lambda bench: workers.measure(bench.parts, bench.topic, 1 if bench.quick else 2),
-    "growth": lambda bench: growth.measure(bench.parts, bench.records // 4),
-    "stored": lambda bench: stored.measure(bench.parts, (1, 2) if bench.quick else (1, 10, 50)),
+    "pairs": lambda bench: growth.pairs(bench.parts, bench.records // 4),
+    "partitions": lambda bench: growth.partitions(bench.parts, bench.records // 4),
+    "spans": lambda bench: growth.spans(bench.parts, bench.records // 4),
+    "stored-1": lambda bench: stored.measure(bench.parts, 1),
+    "stored-10": lambda bench: stored.measure(bench.parts, 10),
+    "stored-50": lambda bench: stored.measure(bench.parts, 50),
 }
-# What `make bench` measures; the rest takes long and has a target of its own, `make bench-growth`.
+# What `make bench` measures; the rest takes long and is `make bench-growth`.
 USUAL = ("whole", "stages", "formats", "latency", "workers")
+GROWTH = ("pairs", "partitions", "spans", "stored-1", "stored-10", "stored-50")
 QUICK = ("whole", "stages", "formats", "latency")
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true")
+    arguments.add_argument("--growth", action="store_true", help="how costs grow, instead of the usual parts")
     arguments.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
     arguments.add_argument("--records", type=int, help="records in the JSON topic")
     arguments.add_argument("--rounds", type=int)
     given = arguments.parse_args()
-    wanted = given.part or (QUICK if given.quick else USUAL)
+    usual = GROWTH if given.growth else QUICK if given.quick else USUAL
+    wanted = given.part or usual
     records = given.records or (300_000 if given.quick else 2_000_000)
     rounds = given.rounds or (2 if given.quick else 3)
     began = time.monotonic()

@@ -35,12 +35,8 @@ _REPEATS = 9
 _TABLES = ("raw_events", "raw_windows_1m", "raw_windows_1h", "raw_windows_1d", "raw_destinations")
 
 
-def measure(parts: Parts, millions: tuple[int, ...]) -> dict[str, Any]:
-    """By millions of events: queries (seconds), cost of a record (microseconds), disk (bytes per row)."""
-    return {"millions": {str(count): _at(parts, count) for count in millions}}
-
-
-def _at(parts: Parts, millions: int) -> dict[str, Any]:
+def measure(parts: Parts, millions: int) -> dict[str, Any]:
+    """Beside so many events: queries (seconds), cost of a record (microseconds), disk (bytes per row)."""
     base, more = fill(parts, BASE), fill(parts, BASE)
     environment = parts.environment(ACCESS_LOG_TOPICS=base.name)
     settings = load(environment)
@@ -59,6 +55,7 @@ def _at(parts: Parts, millions: int) -> dict[str, Any]:
         )
         _settle(client)
         found = {
+            "millions": millions,
             "history_s": wrote,
             "roll_up_s": roll_up,
             "rolled": rolled,
