@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 
 import pytest
+from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
 
+from egresslens.cli.away import said
+from egresslens.settings import Settings
 from functional.deployment import COMMAND
 from functional.store_fixture import StoreProcess
 
@@ -38,6 +41,19 @@ def test_a_store_that_is_away_is_exit_code_69_and_says_what_to_do(command):
     assert "EGRESSLENS_CLICKHOUSE_URL" in done.stderr
     assert "egresslens doctor" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (KafkaTimeoutError("Unable to bootstrap"), "EGRESSLENS_KAFKA_BROKERS"),
+        (TopicAuthorizationFailedError("egress.windows"), "--no-create-topics"),
+    ],
+)
+def test_what_is_said_of_kafka_follows_from_the_error(error, hint):
+    text = said(Settings(), error)
+    assert text.startswith("Kafka at 127.0.0.1:9092: ")
+    assert hint in text
 
 
 def test_a_wrong_password_points_to_the_accounts(store: StoreProcess):

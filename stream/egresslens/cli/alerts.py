@@ -19,9 +19,10 @@ from egresslens.alerts.deliver import DeliveryError, receivers
 from egresslens.alerts.rules import AlertRules, RulesError, read_rules
 from egresslens.cli import EX_CONFIG
 from egresslens.cli.asking import asking, moments, ranged, selecting
+from egresslens.cli.away import make_topics
 from egresslens.cli.tables import console, print_table
 from egresslens.cli.worker import log_to_stderr
-from egresslens.kafka.topics import Topic, create_topics
+from egresslens.kafka.topics import Topic
 from egresslens.report.ask import Selection, query_frame
 from egresslens.report.shape import records, to_csv
 from egresslens.settings import Settings, load
@@ -53,7 +54,7 @@ def run_command(config: Path | None, create: bool) -> None:
     rules = _rules(settings)
     if create:
         names = (settings.windows_topic, settings.alerts_topic)
-        create_topics(
+        make_topics(
             settings, [Topic(name, settings.topic_partitions, settings.topic_replication) for name in names]
         )
     # Importing Faust takes half a second, which the other commands need not wait for.
@@ -168,7 +169,7 @@ def test_command(config: Path | None) -> None:
     Exit codes: 0 all took it, 1 one did not.
     """
     settings = load(file=config)
-    create_topics(
+    make_topics(
         settings, [Topic(settings.alerts_topic, settings.topic_partitions, settings.topic_replication)]
     )
     failed = asyncio.run(_test(settings))

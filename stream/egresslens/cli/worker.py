@@ -12,7 +12,8 @@ from typing import Final
 import click
 
 from egresslens.cli import EX_DATAERR, EX_TEMPFAIL
-from egresslens.kafka.topics import Topic, create_topics
+from egresslens.cli.away import make_topics
+from egresslens.kafka.topics import Topic
 from egresslens.settings import Settings, load
 from egresslens.worker.breaker import TooManyRejectsError
 
@@ -29,8 +30,8 @@ def command(file: Path | None, create: bool) -> None:
     leaves the group.
 
     Exit codes: 0 stopped, 1 an error (start it again: nothing is lost), 65 too many messages could not be
-    read (nothing of them is stored or committed), 75 stopped while ClickHouse or Kafka was away, with records
-    left uncommitted for the next worker.
+    read (nothing of them is stored or committed), 69 no broker answers at the start, 75 stopped while
+    ClickHouse or Kafka was away, with records left uncommitted for the next worker.
     """
     settings = load(file=file)
     _tune()
@@ -38,7 +39,7 @@ def command(file: Path | None, create: bool) -> None:
     from egresslens.worker.app import Worker  # noqa: PLC0415
 
     if create:
-        create_topics(settings, topics(settings))
+        make_topics(settings, topics(settings))
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = Worker(settings)
