@@ -8,12 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
+from egresslens.clickhouse.client import connect
 from egresslens.kafka.broker import Broker
 from egresslens.messages import EnrichedRecord, WindowRow
+from egresslens.registry import store as registry_store
 from egresslens.store.process import StoreProcess, embedded_store
 from functional.deployment import (
     PATIENCE_S,
@@ -26,6 +29,7 @@ from functional.deployment import (
     until,
 )
 from functional.store_fixture import require_chdb
+from registries import entry, registry
 
 pytestmark = pytest.mark.functional
 
@@ -280,3 +284,22 @@ def test_records_and_dead_letters_of_any_size_do_not_stop_the_stream(deployment)
     (letter,) = one.consume(one.settings.dead_letter_topic, 1)
     assert len(letter.value) == 900_000
     assert dict(letter.headers)["raw_size"] == b"1040000"
+
+
+def test_what_is_new_is_judged_by_the_workers_themselves(deployment):
+    one = deployment(ROLL_UP_INTERVAL_S="0.5", TOPIC_PARTITIONS="2")
+    writer = connect(one.settings, "writer")
+    long_ago = datetime.now(timezone.utc) - timedelta(days=1)
+    registry_store.load(writer, one.settings, registry(entry("net/api", "host-1.example.com")), long_ago)
+    workers = [one.start_worker(), one.start_worker()]
+    one.produce([istio_json(number) for number in range(4)])
+    judged = (
+        "SELECT destination_host, destination_scope, service_entry FROM {db}.windows_1d "
+        "WHERE destination_scope_reason != 'not judged yet' ORDER BY destination_host"
+    )
+    until(lambda: len(one.query(judged)) == 4, "all destinations are judged")
+    assert one.query(judged)[1] == ("host-1.example.com", "external", "net/api")
+    until(
+        lambda: sum(worker.metric('egresslens_judged_total{kind="destinations"}') for worker in workers) >= 4,
+        "it is counted",
+    )

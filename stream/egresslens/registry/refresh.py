@@ -121,6 +121,25 @@ def refresh(
     return Refreshed(len(names), len(ips), len(homes))
 
 
+def is_due(client: Client, settings: Settings) -> bool:
+    """Whether a refresh would judge anything: cheaper than to find out by one.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: a query failed.
+    """
+    homeless = client.query(
+        f"SELECT count() FROM (SELECT DISTINCT {_WHO} FROM {settings.database}.raw_view_destinations "  # noqa: S608 - names of ours
+        "WHERE source_workload IS NOT NULL EXCEPT "
+        f"SELECT source_cluster, source_namespace, source_workload FROM {settings.database}.raw_homes)"
+    ).result_rows
+    return (
+        bool(homeless[0][0])
+        or _are_stale(client, settings)
+        or bool(_names(client, settings, everything=False))
+        or bool(_ips(client, settings, everything=False))
+    )
+
+
 def forget(client: Client, settings: Settings) -> dict[str, int]:
     """Remove the judgements of what is no longer seen: after facts were removed. Rows removed, by table.
 

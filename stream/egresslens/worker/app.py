@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import faust
+from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from faust.types import EventT
 from mode import Service
@@ -29,6 +31,7 @@ from egresslens.kafka.transport import Batch, BatchApp, Hooks, ack, batch_topic
 from egresslens.kafka.transport import create_app as create_batch_app
 from egresslens.kafka.transport.ledger import Partition
 from egresslens.metrics import WorkerMetrics
+from egresslens.registry.upkeep import Upkeep
 from egresslens.settings import Settings
 from egresslens.worker.breaker import Breaker
 from egresslens.worker.pipeline import Limits, Pipeline
@@ -36,6 +39,7 @@ from egresslens.worker.store import ClickHouseStore
 from egresslens.worker.topics import Names, Topics
 
 log: Final = logging.getLogger("egresslens.worker")
+T = TypeVar("T")
 
 # Within 10 seconds a stopping worker has flushed and committed, or leaves its batches to the next one.
 _STOP_TIMEOUT_S: Final = 6.0
@@ -53,6 +57,7 @@ class Worker:
         self.settings = settings
         self.metrics = WorkerMetrics(settings.egress_metrics_series)
         self.outages: set[str] = set()
+        self._upkeep = Upkeep()
         self.app = create_batch_app(
             settings.kafka_group,
             client.brokers(settings),
@@ -205,7 +210,7 @@ class Worker:
         return bool(self.pipeline and self.pipeline.failed.done())
 
     async def roll_up(self) -> None:
-        """Roll minutes up into hours, days and months, if this worker is the one to do it.
+        """Roll minutes up and judge what is new, if this worker is the one to do it.
 
         That is the worker of the first topic's first partition, so that usually one of them does; two at once
         do the same work twice and end alike.
@@ -214,12 +219,25 @@ class Worker:
         if Partition(topic, 0) not in self.app.progress() or self.outages:
             return
         try:
-            done = await asyncio.to_thread(_roll_up, self.settings)
+            rolled = await asyncio.to_thread(self._with_writer, roll_up)
+            judged = await asyncio.to_thread(self._with_writer, self._upkeep.look)
         except ClickHouseError as error:
-            log.warning("cannot roll up windows now, trying again later: %s", error)
+            log.warning("cannot roll up windows and judge them now, trying again later: %s", error)
             return
-        for tier, windows in done.items():
+        except ValueError as error:
+            log.warning("cannot judge what was seen: %s", error)
+            return
+        for tier, windows in rolled.items():
             self.metrics.rolled.labels(tier).inc(windows)
+        for kind, count in asdict(judged).items():
+            self.metrics.judged.labels(kind).inc(count)
+
+    def _with_writer(self, act: Callable[[Client, Settings, datetime], T]) -> T:
+        writer = connect(self.settings, "writer")
+        try:
+            return act(writer, self.settings, datetime.now(timezone.utc))
+        finally:
+            writer.close()
 
     async def close(self) -> None:
         """Stop what the app itself does not know of."""
@@ -232,14 +250,6 @@ class Worker:
         await asyncio.to_thread(self._lookup.close)
         if self._store:
             await self._store.close()
-
-
-def _roll_up(settings: Settings) -> dict[str, int]:
-    writer = connect(settings, "writer")
-    try:
-        return roll_up(writer, settings, datetime.now(timezone.utc))
-    finally:
-        writer.close()
 
 
 def _surroundings(worker: Worker) -> type[Service]:
