@@ -36,7 +36,9 @@ RELEASES: Final[dict[str, dict[str, Any]]] = {
         "files": [
             {"name": "ca", "secret": "kafka-ca", "path": "/etc/egresslens/ca"},
             {"name": "rules", "configMap": "egress-alert-rules", "path": "/etc/egresslens/rules"},
+            {"name": "registry", "configMap": "mesh-objects", "path": "/etc/egresslens/registry"},
         ],
+        "registry": {"enabled": True, "cluster": "mesh-a"},
         "worker": {"autoscaling": {"kind": "keda", "triggerAuthentication": "kafka"}},
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
         "networkPolicy": {

@@ -144,8 +144,17 @@ def test_secrets_are_only_referred_to(release):
 
 
 @in_each_pod
-def test_a_command_exists_with_those_options(release, kind, name):
-    assert parsed(container(release, kind, name)["args"])
+def test_a_command_exists_with_those_options(release, kind, name, tmp_path):
+    # Where files are mounted.
+    (tmp_path / "registry").mkdir()
+    arguments = container(release, kind, name)["args"]
+    assert parsed([one.replace("/etc/egresslens", str(tmp_path)) for one in arguments])
+
+
+def test_the_registry_watches_a_folder_that_is_mounted():
+    watched = container("keda", "Deployment", "-registry")
+    assert watched["args"] == ["registry", "watch", "/etc/egresslens/registry", "--cluster", "mesh-a"]
+    assert watched["args"][2] in [one["mountPath"] for one in watched["volumeMounts"]]
 
 
 @in_each_pod
