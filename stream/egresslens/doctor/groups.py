@@ -12,7 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError, GroupIdNotFoundError
 
-from egresslens.doctor.finding import Finding, fail, ok, warn
+from egresslens.doctor.finding import Finding, fail, ok, skipped, warn
 from egresslens.doctor.topics import allow
 from egresslens.kafka import client
 from egresslens.settings import Settings
@@ -131,7 +131,7 @@ def lag(admin: KafkaAdminClient, settings: Settings, now: datetime, timeout_s: f
                 allow(settings, "group", group, "READ"),
             )
         ]
-    return judge_lag(found, now)
+    return judge_lag(found, now) if found else [skipped(part, "there is nothing to read")]
 
 
 def judge_lag(found: Sequence[Place], now: datetime) -> list[Finding]:

@@ -99,7 +99,8 @@ def schema(client: Client, settings: Settings) -> list[Finding]:
         return [
             fail(
                 PART,
-                f"the schema of {settings.database} is behind: {', '.join(wanted)}",
+                f"the schema of {settings.database} is behind: {', '.join(wanted[:4])}"
+                + (f" and {len(wanted) - 4} more" if len(wanted) > 4 else ""),
                 "`egresslens migrate`",
             )
         ]

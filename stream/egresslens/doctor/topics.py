@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ _CONFIGS: Final = ("cleanup.policy", "retention.ms", "max.message.bytes")
 # Kafka's error codes in metadata.
 _UNKNOWN_TOPIC: Final = 3
 _NOT_ALLOWED: Final = 29
+_ABSENT: Final[Mapping[str, Any]] = {"error_code": _UNKNOWN_TOPIC, "partitions": []}
 _HOUR_MS: Final = 3_600_000
 # An outage of the store that lasts a night must lose nothing.
 _SHORTEST_RETENTION_MS: Final = 24 * _HOUR_MS
@@ -53,15 +54,30 @@ def topics(admin: KafkaAdminClient, settings: Settings) -> list[Finding]:
     described = {topic["name"]: topic for topic in admin.describe_topics([use.topic for use in wanted])}
     configs = _configs(admin, [name for name, topic in described.items() if not topic["error_code"]])
     brokers = len(admin.describe_cluster()["brokers"])
-    found = []
+    found = list(_absent(wanted, described))
     for use in wanted:
-        topic = described.get(use.topic, {"error_code": _UNKNOWN_TOPIC, "partitions": []})
-        if not use.needed and topic["error_code"] == _UNKNOWN_TOPIC:
-            found.append(skipped(PART, f"{use.topic} is not there, and nothing that runs needs it"))
+        topic = described.get(use.topic, _ABSENT)
+        if topic["error_code"] == _UNKNOWN_TOPIC:
             continue
         wrong = list(troubles(use, topic, configs.get(use.topic, {}), brokers, settings))
         found += wrong or [_fine(use, topic, configs.get(use.topic, {}))]
     return found
+
+
+def _absent(wanted: Sequence[Use], described: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Topics that do not exist, all in one finding."""
+    absent = [use for use in wanted if described.get(use.topic, _ABSENT)["error_code"] == _UNKNOWN_TOPIC]
+    needed = [use.topic for use in absent if use.needed]
+    if needed:
+        yield fail(
+            PART,
+            f"{', '.join(needed)} {'do' if len(needed) > 1 else 'does'} not exist",
+            "`egresslens worker` makes them when it starts (EGRESSLENS_TOPIC_PARTITIONS, "
+            "EGRESSLENS_TOPIC_REPLICATION); or mend the names in the settings.",
+        )
+    for use in absent:
+        if not use.needed:
+            yield skipped(PART, f"{use.topic} is not there, and nothing that runs needs it")
 
 
 def _configs(admin: KafkaAdminClient, names: list[str]) -> Mapping[str, Mapping[str, str]]:
@@ -82,14 +98,6 @@ def troubles(
 ) -> Iterator[Finding]:
     """What is wrong with a topic, as Kafka's metadata and its own settings describe it."""
     name = use.topic
-    if topic["error_code"] == _UNKNOWN_TOPIC:
-        yield fail(
-            PART,
-            f"{name} does not exist",
-            "`egresslens worker` makes it when it starts (EGRESSLENS_TOPIC_PARTITIONS, "
-            "EGRESSLENS_TOPIC_REPLICATION); or mend the name in the settings.",
-        )
-        return
     if topic["error_code"] == _NOT_ALLOWED:
         yield fail(
             PART, f"{name} may not be seen by this user", allow(settings, "topic", name, *use.operations)
