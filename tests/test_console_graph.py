@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egresslens.console.answers.graph import EDGES, domain_of, fair, grouped_edges
@@ -81,7 +81,7 @@ def test_by_namespace_workloads_are_counted():
 
 def test_without_groups_every_edge_stays():
     rows = edges(edge(), edge("b.example.com"))
-    assert grouped_edges(rows, "workload", "host").select(EDGES).equals(rows)
+    assert grouped_edges(rows, "workload", "host").select(*EDGES).equals(rows)
 
 
 def test_a_flood_of_one_label_does_not_push_out_another():
@@ -114,6 +114,7 @@ def test_the_rest_has_no_source_and_counts_what_is_in_it():
     assert (row["requests"], row["sources"], row["destinations"], row["edges"]) == (2, 2, 2, 2)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -10,10 +10,8 @@ from typing import Final
 
 from aiohttp import web
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
 from pydantic import BaseModel
 
-from egresslens.console import problems
 from egresslens.console.answers import Context
 from egresslens.console.answers.advice import (
     AdviceAnswer,
@@ -94,6 +92,7 @@ class Api:
 
         Raises:
             Problem: it cannot be answered.
+            ClickHouseError: the store cannot be asked, or refuses.
         """
         given = {name: request.query.getall(name) for name in request.query}
         params = read(endpoint.params, given)
@@ -115,11 +114,6 @@ class Api:
         context = Context(self._settings, reader, self._now(), user, self._recent)
         try:
             return endpoint.answer(context, params, **path).model_dump_json().encode()
-        except ClickHouseError as error:
-            problem = problems.of_store(error)
-            if problem is None:
-                raise
-            raise problem from error
         except RegistryError as error:
             raise Problem(
                 "internal",

@@ -144,6 +144,9 @@ class _Console:
         except web.HTTPException as answer:
             return _problem(_of_answer(request, answer))
         except ClickHouseError as error:
+            known = problems.of_store(error)
+            if known is not None:
+                return _problem(known)
             # Neither its text nor the query string: both hold values that somebody typed.
             log.error("%s %s: %s", request.method, request.path, _code(error))  # noqa: TRY400 - as above
         except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from pydantic import ConfigDict, Field
 
 from egresslens.clickhouse.errors import Reason, sort
 from egresslens.console.models import Model
@@ -77,16 +78,18 @@ KINDS: Final[dict[str, Kind]] = {
 
 
 class ProblemDetails(Model):
-    """RFC 9457, with what to do next."""
+    """RFC 9457, with what to do next. Here, what is absent is left out."""
 
-    type: str
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
+    type: str = Field(description="Leads to what this kind of problem means.")
     title: str
     status: int
-    detail: str
-    hint: str
-    parameter: str | None = None
-    clusters: list[str] | None = None
-    login: str | None = None
+    detail: str = Field(description="What happened.")
+    hint: str = Field(description="What to do next.")
+    parameter: str | None = Field(None, description="Which parameter it was.")
+    clusters: list[str] | None = Field(None, description="Which clusters there are.")
+    login: str | None = Field(None, description="Where to log in, beside the page.")
 
 
 class Problem(Exception):  # noqa: N818 - it is what RFC 9457 calls it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Final
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from egresslens.kafka.client import kafka_python
+from egresslens.kafka.client import brokers, kafka_python
 from egresslens.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ _MIN_APART: Final = timedelta(seconds=2)
 # Brokers that could not be asked are not asked again for so long: each try takes seconds.
 _AWAY: Final = timedelta(seconds=15)
 _TIMEOUT_MS: Final = 3_000
+_CONNECT_S: Final = 2.0
 
 Place = tuple[str, int]
 """Topic, partition."""
@@ -76,6 +78,9 @@ class Recent:
 
 
 def _ask(settings: Settings, places: frozenset[Place]) -> Ends:
+    # A client that finds no broker tries for seconds, and leaves its sockets behind.
+    if not any(map(_listens, brokers(settings))):
+        return Ends(why=f"nothing listens at {settings.kafka_brokers}: check EGRESSLENS_KAFKA_BROKERS")
     consumer = None
     try:
         consumer = KafkaConsumer(
@@ -94,6 +99,13 @@ def _ask(settings: Settings, places: frozenset[Place]) -> Ends:
         if consumer is not None:
             with suppress(KafkaError, OSError):
                 consumer.close()
+
+
+def _listens(broker: str) -> bool:
+    host, _, port = broker.rpartition(":")
+    with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
+        return True
+    return False
 
 
 def _partitions(consumer: KafkaConsumer, topic: str) -> frozenset[int]:

@@ -120,7 +120,7 @@ const withCode = (text) => visible(text).split("`").map((part, at) => (at % 2 ? 
 /** A problem as a box: what happened, what to do, and a button that tries again. */
 export function problem(error, again) {
   return h("div", { class: "problem", role: "alert" },
-    h("h2", {}, error.title ?? "Something went wrong"), h("p", {}, visible(error.detail ?? error.message ?? String(error))),
+    h("h2", {}, error.title ?? "Something went wrong"), h("p", {}, withCode(error.detail ?? error.message ?? String(error))),
     error.hint && h("p", {}, h("strong", {}, "What to do: "), withCode(error.hint)),
     h("button", { type: "button", onclick: again }, "Try again"));
 }

@@ -15,8 +15,7 @@ export default {
   filters: ["cluster"],
 
   load: (state, signal) => ask("advice", {
-    since: state.from ? undefined : state.since, from: state.from, until: state.until,
-    cluster: state.cluster, include_blocked: state.include_blocked, registry_only: state.registry_only,
+    since: state.from ? hoursSince(state.from) : state.since, cluster: state.cluster, include_blocked: state.include_blocked, registry_only: state.registry_only,
   }, signal),
 
   says: ({ objects }) => plural(objects.length, "object to apply", "objects to apply"),
@@ -54,6 +53,9 @@ export default {
     ];
   },
 };
+
+/** Advice is about what was seen until now, whatever the range's end. */
+const hoursSince = (moment) => `${Math.max(1, Math.ceil((Date.now() - Date.parse(moment)) / 3_600_000))}h`;
 
 /** What REGISTRY_ONLY would do now, and after the advice is applied. */
 function whatif({ now, applied }) {
