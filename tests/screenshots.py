@@ -20,7 +20,8 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 # What the demo says.
 STAYS = "Ctrl-C stops everything"
 CONSOLE = "See it, in a browser"
-WIDE = {"width": 1280, "height": 960}
+WIDE = {"width": 1200, "height": 900}
+TALL = {"width": 1200, "height": 1150}
 PHONE = {"width": 390, "height": 844}
 
 
@@ -29,25 +30,36 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with demo() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        take(browser, url, "overview", "", WIDE)
+        take(browser, url, "overview", "", TALL)
         edge = json.dumps(["demo", "shop", "idgen", None, "blackhole", "httpbin.org", 80, None])
         take(browser, url, "edge-dark", f"&edge={edge}", WIDE, dark=True)
         take(browser, url, "advice", "&view=advice", WIDE)
-        take(browser, url, "phone", "", PHONE)
+        take(browser, url, "phone", "", PHONE, at="#graph-title")
         browser.close()
 
 
 def take(
-    browser: Browser, url: str, name: str, query: str, size: dict[str, int], *, dark: bool = False
+    browser: Browser,
+    url: str,
+    name: str,
+    query: str,
+    size: dict[str, int],
+    *,
+    dark: bool = False,
+    at: str = "",
 ) -> None:
-    """Take one picture of what is seen without scrolling."""
-    context = browser.new_context(viewport=size, color_scheme="dark" if dark else "light")
+    """Take one picture of what is seen without scrolling, or with `at` on top."""
+    context = browser.new_context(
+        viewport=size, color_scheme="dark" if dark else "light", reduced_motion="reduce"
+    )
     page = context.new_page()
     page.goto(f"{url}?since=15m{query}")
     expect(page.locator("body:not(.loading) #view h1")).to_be_visible()
     expect(page.locator("#view .graph, #view .cards")).to_be_visible()
     expect(page.locator("#panel .bone")).to_have_count(0)
     expect(page.locator("#view .notice")).to_have_count(0)  # all is judged
+    if at:
+        page.locator(at).evaluate("element => scrollTo(0, element.getBoundingClientRect().top - 60)")
     page.screenshot(path=IMAGES / f"{name}.png")
     context.close()
 
