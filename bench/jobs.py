@@ -132,6 +132,8 @@ def work_off(
     pids = [*(one.process.pid for one in started), parts.broker.pid, parts.store.pid]
     at, cpus = time.monotonic(), [cpu_seconds(pid) for pid in pids]
     before = done = stored(client, environment)
+    if before >= topic.total:
+        raise RuntimeError("all was done before the workers were ready: take more --records")
     while done < topic.total:
         for one in started:
             one.ready()
