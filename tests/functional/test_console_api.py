@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.client
 import json
+import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import urllib.error
@@ -14,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -99,7 +103,7 @@ def console(deployed: Deployment, **extra: str) -> Iterator[Api]:
     )
     try:
         said = child.stdout.readline()
-        assert said.startswith("console at http://127.0.0.1:"), said + child.stderr.read()
+        assert said.startswith("console at http"), said + child.stderr.read()
         yield Api(said.removeprefix("console at ").strip(), child, deployed)
     finally:
         child.terminate()
@@ -501,6 +505,37 @@ def test_beyond_the_loopback_it_does_not_start_without_logins(api: Api):
     )  # fmt: skip
     assert done.returncode == 78
     assert "EGRESSLENS_CONSOLE_PASSWORD_FILE" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_with_a_certificate_it_speaks_tls_and_its_cookie_is_secure(api: Api, tmp_path: Path):
+    certificate, key, passwords = (tmp_path / name for name in ("cert.pem", "key.pem", "passwords"))
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=console", "-days", "1",
+         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    passwords.write_text("ann:secret\n")
+    passwords.chmod(0o600)
+    given = {
+        "CONSOLE_TLS_CERTFILE": str(certificate),
+        "CONSOLE_TLS_KEYFILE": str(key),
+        "CONSOLE_PASSWORD_FILE": str(passwords),
+    }
+    with console(api.deployed, **given) as running:
+        url = urlsplit(running.url)
+        connection = http.client.HTTPSConnection(
+            url.hostname, url.port, context=ssl.create_default_context(cafile=str(certificate)), timeout=30
+        )
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Origin": f"https://{url.netloc}",
+        }
+        connection.request("POST", "/login", "user=ann&password=secret", headers)
+        answer = connection.getresponse()
+        connection.close()
+        assert answer.status == 303
+        assert "Secure" in answer.headers["Set-Cookie"]
 
 
 def test_a_port_that_is_taken_is_said(api: Api):

@@ -27,6 +27,7 @@ from egresslens.console.guard import Door, is_loopback
 from egresslens.console.pool import Readers
 from egresslens.console.problems import KINDS, Problem
 from egresslens.settings import Settings, SettingsError
+from egresslens.text import visible
 
 log = logging.getLogger(__name__)
 
@@ -148,9 +149,9 @@ class _Console:
             if known is not None:
                 return _problem(known)
             # Neither its text nor the query string: both hold values that somebody typed.
-            log.error("%s %s: %s", request.method, request.path, _code(error))  # noqa: TRY400 - as above
+            log.error("%s: %s", _asked(request), _code(error))  # noqa: TRY400 - as above
         except Exception:
-            log.exception("%s %s", request.method, request.path)
+            log.exception("%s", _asked(request))
         return _problem(Problem("internal", KINDS["internal"].about))
 
     @web.middleware
@@ -251,6 +252,11 @@ def _of_answer(request: web.Request, answer: web.HTTPException) -> Problem:
     return Problem("not-found", "this console serves nothing under this path")
 
 
+def _asked(request: web.Request) -> str:
+    """The request for a log: one line, without its query string."""
+    return visible(f"{request.method} {request.path}")[:200]
+
+
 def _code(error: ClickHouseError) -> str:
     trouble = sort(error)
     return f"ClickHouse: {trouble.code} {trouble.name}" if trouble else type(error).__name__
@@ -282,6 +288,8 @@ def _login_form(status: int, problem: str, then: str) -> web.Response:
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
     if settings.console_tls_certfile is None:
+        if settings.console_tls_keyfile is not None:
+            raise SettingsError("EGRESSLENS_CONSOLE_TLS_KEYFILE needs EGRESSLENS_CONSOLE_TLS_CERTFILE")
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
