@@ -161,6 +161,9 @@ async function showPanel(before) {
   const changed = !before || before.edge !== state.edge || before.node !== state.node;
   document.body.classList.toggle("with-panel", open);
   panel.hidden = !open;
+  // On a phone the panel covers the page, which nobody should then walk through.
+  const covered = open && matchMedia("(max-width: 720px)").matches;
+  for (const id of ["main", "views", "top"]) document.getElementById(id).inert = covered;
   if (!open) {
     if (before && isOpen(before)) view.querySelector(`[data-key="${CSS.escape(before.edge ?? before.node)}"]`)?.focus({ preventScroll: true });
     return;

@@ -43,7 +43,7 @@ export default {
         { name: "Let out unknown", kind: "passthrough", value: count(passthrough), note: share(passthrough, totals.requests) },
         { name: "Known", kind: "outbound", value: count(totals.registered), note: share(totals.registered, totals.requests) },
         { name: "Sent out", value: bytes(totals.bytes_received), note: `${bytes(totals.bytes_sent)} came back` },
-        { name: "Between", value: count(totals.sources), note: `${totals.sources === 1 ? "workload" : "workloads"}, ${plural(totals.destinations, "destination")}` },
+        { name: "Workloads", value: count(totals.sources), note: `to ${plural(totals.destinations, "host")}` },
       ),
       h("section", { "aria-labelledby": "line-title" }, h("h2", { id: "line-title" }, "Requests over time"),
         timeline(data.line.points, data.line.range, { height: 96, title: "Requests over time by label" })),
