@@ -112,6 +112,12 @@ def anchor(line: str) -> str:
     return re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
 
 
+def test_pages_that_the_code_names_exist():
+    sources = [*(ROOT / "stream").rglob("*.py"), *(ROOT / "schemas").rglob("*.sql"), ROOT / "Makefile"]
+    named = {page for path in sources for page in re.findall(r"\bdocs/[\w/-]+\.md", path.read_text())}
+    assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+
+
 def reachable() -> set[Path]:
     """Pages that can be reached from the map."""
     reached: set[Path] = set()

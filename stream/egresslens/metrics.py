@@ -1,4 +1,7 @@
-"""The metrics of the worker and of the alerts process: one catalogue, one line each (docs/metrics.md)."""
+"""The metrics of the worker and of the alerts process: one catalogue, one line each.
+
+Their page is docs/reference/metrics.md.
+"""
 
 from __future__ import annotations
 
