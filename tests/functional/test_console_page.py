@@ -417,6 +417,16 @@ def test_no_view_is_wider_than_a_phone(page: Page):
     assert wide == []
 
 
+def test_on_a_phone_the_panel_alone_is_walked_through(page: Page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    visit(page)
+    page.locator(".band.blackhole button").click()
+    expect(page.locator("#panel h2")).to_be_focused()
+    assert page.locator("#main").evaluate("main => main.inert") is True
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator(".band.blackhole button")).to_be_focused()
+
+
 def test_advice_is_copied_as_it_is(page: Page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     visit(page, "view=advice")
