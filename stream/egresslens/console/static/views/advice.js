@@ -76,7 +76,7 @@ function card(object) {
   return h("article", { class: "card" },
     h("h3", {}, visible(`${object.namespace}/${object.name}`)),
     h("p", { class: "row" }, tag(object.kind), tag(object.change, object.change === "new" ? "good" : "warn"),
-      h("span", { class: "quiet" }, plural(object.requests, "request"))),
+      object.requests > 0 && h("span", { class: "quiet" }, plural(object.requests, "request"))),
     callers.length > 0 && h("p", {}, "For ", callers.map(visible).join(", ")),
     object.notes.length > 0 && h("ul", { class: "plain" }, object.notes.map((note) => h("li", {}, visible(note)))),
     copyable(object.yaml, `YAML of ${visible(object.name)}`));
