@@ -168,17 +168,17 @@ async function showPanel(before) {
     if (before && isOpen(before)) view.querySelector(`[data-key="${CSS.escape(before.edge ?? before.node)}"]`)?.focus({ preventScroll: true });
     return;
   }
-  if (state.node) drawNode(panel, state.node, page.data?.edges ?? []);
-  else {
-    if (changed) drawLoading(panel);
-    try {
+  if (changed) drawLoading(panel);
+  if (changed && before) panel.querySelector("h2").focus();
+  try {
+    if (state.node) drawNode(panel, state.node, page.data?.edges ?? []);
+    else {
       const answer = await askEdge(state);
       if (page.state.edge === state.edge) drawEdge(panel, answer);
-    } catch (error) {
-      drawProblem(panel, error, () => showPanel(null));
     }
+  } catch (error) {
+    drawProblem(panel, error, () => showPanel(null));
   }
-  if (changed && before) panel.querySelector("h2")?.focus();
 }
 
 /** Links inside the page change the address without loading the page anew. */

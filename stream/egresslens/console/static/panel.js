@@ -127,7 +127,7 @@ export function drawProblem(panel, error, again) {
 }
 
 function heading(title, ...beside) {
-  return h("header", {}, h("h2", { tabindex: -1, id: "panel-title" }, title),
+  return h("header", {}, h("h2", { tabindex: -1, id: "panel-title", "data-key": "panel title" }, title),
     h("button", { type: "button", class: "close", "data-key": "close panel", onclick: close }, "Close", h("kbd", { "aria-hidden": "true" }, "Esc")),
     h("p", { class: "row" }, beside));
 }

@@ -33,7 +33,7 @@ export default {
   draw(data, state, meta) {
     const { edges, totals } = data;
     if (!edges.length) return nothing("records", meta);
-    const measure = state.measure;
+    const measure = measureOf(state);
     const fresh = freshness(edges, data.range);
     const passthrough = edges.filter((edge) => edge.label === "passthrough").reduce((sum, edge) => sum + edge.requests, 0);
     return [
@@ -61,11 +61,13 @@ export default {
   },
 };
 
+const measureOf = (state) => (state.measure === "bytes" ? "bytes" : "requests");
+
 /** Ask for the graph; where it would be hundreds of nodes and nobody chose otherwise, grouped. */
 async function askGraph(state, asked, signal) {
   const key = JSON.stringify([asked, state.gs, state.gd]);
   const once = (groups) => ask("graph", {
-    ...asked, measure: state.measure, group_source: groups.source, group_destination: groups.destination, limit: EDGES,
+    ...asked, measure: measureOf(state), group_source: groups.source, group_destination: groups.destination, limit: EDGES,
   }, signal);
   const first = last?.key === key ? last.groups : { source: state.gs ?? "workload", destination: state.gd ?? "host" };
   const answer = await once(first);
