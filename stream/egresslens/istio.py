@@ -3,7 +3,7 @@
 Names and labels are those of https://istio.io/latest/docs/reference/config/metrics/ behind the prefix
 `egresslens_`: where Prometheus also scrapes the mesh, a dashboard over `istio_requests_total` must not see
 the same request twice. Whoever wants Istio's own names, on a Prometheus or a job of its own, takes the prefix
-off by relabelling (docs/metrics.md).
+off by relabelling (docs/reference/metrics.md).
 
 Counters begin at 0 with each process and count a record when it is stored, once: records that are read again
 after a crash or a rebalance and are in their window already are not counted again. What was stored and not
@@ -82,31 +82,19 @@ Ints = npt.NDArray[np.int64]
 def increments(advance: Advance) -> pl.DataFrame:
     """What an advance of the windows adds: _KEY columns, _SUMS and `duration_buckets`; keys may repeat.
 
-    Windows do not tell response flags apart. Few records have any, so these are summed by themselves and
-    taken off what has none.
+    Windows do not tell response flags apart. Few records have any, so these are summed by themselves, and
+    taken off what has none by rows that are negative.
     """
     flagged = advance.records.filter(pl.col("response_flags").list.len() > 0)
     if flagged.is_empty():
         return _part(advance.sums)
     flags = pl.col("response_flags").list.join(",").alias("flags")
-    parts = aggregate(flagged.with_columns(flags), (*KEY, "flags"))
-    return pl.concat([_part(_less(advance.sums, aggregate(flagged))), _part(parts)])
-
-
-def _less(sums: pl.DataFrame, parts: pl.DataFrame) -> pl.DataFrame:
-    """Sums by key without the parts of the same keys; without keys of which nothing is left."""
-    keys = parts.select(KEY).with_row_index("part")
-    found = sums.join(keys, on=list(KEY), how="left", nulls_equal=True, maintain_order="left")["part"]
-    rows = np.flatnonzero(found.is_not_null().to_numpy())
-    part = found.drop_nulls().to_numpy()
-    left = sums.select(_SUMS).to_numpy().copy()
-    left[rows] -= parts.select(_SUMS).to_numpy()[part]
-    buckets = sums["duration_buckets"].to_numpy().copy()
-    buckets[rows] -= parts["duration_buckets"].to_numpy()[part]
-    return sums.with_columns(
-        *(pl.Series(name, left[:, column]) for column, name in enumerate(_SUMS)),
-        pl.Series("duration_buckets", buckets, sums["duration_buckets"].dtype),
-    ).filter(pl.col("requests") > 0)
+    sums = aggregate(flagged.with_columns(flags), (*KEY, "flags"))
+    buckets = pl.Series(
+        "duration_buckets", -sums["duration_buckets"].to_numpy(), sums["duration_buckets"].dtype
+    )
+    negative = sums.drop("flags").with_columns(*(-pl.col(name) for name in _SUMS), buckets)
+    return pl.concat([_part(advance.sums), _part(negative), _part(sums)])
 
 
 def _part(sums: pl.DataFrame) -> pl.DataFrame:
@@ -166,13 +154,15 @@ class IstioMetrics:
         """Add the counters of what is beyond the limit, which are few: by reporter, label and protocol."""
         few = ("hop", "label", "http")
         rows = rows.drop("series")
-        new = rows.select(few).unique().join(self._beyond, on=few, how="anti", nulls_equal=True)
+        # Where all have flags, what has none adds up to nothing, and needs no counters.
+        some = rows.group_by(few).agg(pl.col("requests").sum()).filter(pl.col("requests") > 0).select(few)
+        new = some.join(self._beyond, on=few, how="anti", nulls_equal=True)
         for row in new.iter_rows(named=True):
             numbers = pl.Series(
                 "series", self._make([_text(_beyond(**row))], [row["http"]], np.inf), pl.UInt32
             )
             self._beyond = pl.concat([self._beyond, pl.DataFrame([row], new.schema).with_columns(numbers)])
-        return rows.join(self._beyond, on=few, how="left", nulls_equal=True)
+        return rows.join(self._beyond, on=few, nulls_equal=True)
 
     def _count(self, found: pl.DataFrame, moment: float) -> None:
         if found.is_empty():
@@ -188,7 +178,7 @@ class IstioMetrics:
         """Give the label sets with most requests the places that are free or idle; whether there are any."""
         if len(self) >= self._limit and not (self._touched < moment - IDLE_S).any():
             return False
-        wanted = new.group_by(list(_KEY)).agg(pl.col("requests").sum())
+        wanted = new.group_by(list(_KEY)).agg(pl.col("requests").sum()).filter(pl.col("requests") > 0)
         self._drop(wanted.height - (self._limit - len(self)), moment)
         admitted = wanted.top_k(self._limit - len(self), by="requests").select(
             pl.col(name).cast(dtype) for name, dtype in _KEY.items()

@@ -18,11 +18,11 @@ import pytest
 import yaml
 
 from egresslens.clickhouse.client import connect
-from egresslens.kafka.broker import Broker
+from egresslens.kafka.broker import Broker, free_port
 from egresslens.messages import AlertMessage
 from egresslens.registry.store import load
 from egresslens.store.process import StoreProcess
-from functional.deployment import COMMAND, Deploy, Deployment, deployments, istio_json, until
+from functional.deployment import COMMAND, Deploy, Deployment, WorkerProcess, deployments, istio_json, until
 from registries import context, registry
 
 pytestmark = pytest.mark.functional
@@ -169,6 +169,27 @@ def test_a_blocked_attempt_reaches_webhook_alertmanager_topic_and_table(deployme
     assert AlertMessage.model_validate_json(message.value).id == alert["id"]
     counted = "SELECT count FROM {db}.alerts WHERE rule = 'blackhole'"
     until(lambda: one.query(counted) == [(4,)], "four attempts in the table")
+    assert process.stop() == 0
+
+
+def test_the_alerts_process_tells_its_health_and_metrics(deployment, start, hook):
+    one = deployment()
+    one.start_worker().wait_ready()
+    port = free_port()
+    process = start(one, EGRESSLENS_ALERTS_WEB_PORT=str(port))
+    served = WorkerProcess(process.child, port, process.log)
+    served.wait_ready()
+    assert served.get("/healthz")[0] == 200
+    hook.refuse = 10_000
+    one.produce([blocked(1)])
+    until(lambda: served.metric('egresslens_alerts_untold{receiver="webhook"}') == 1, "one is not told")
+    until(lambda: served.metric('egresslens_alerts_refused_total{receiver="webhook"}') > 0, "it was refused")
+    hook.refuse = 0
+    until(lambda: served.metric('egresslens_alerts_told_total{receiver="webhook"}') == 1, "it is told")
+    assert served.metric("egresslens_alerts_windows_total") >= 1
+    until(lambda: served.metric("egresslens_lag_records") == 0, "all rows are looked at")
+    assert served.metric('egresslens_alerts_incidents{rule="blackhole",state="firing"}') == 1
+    assert served.get("/readyz")[0] == 200
     assert process.stop() == 0
 
 

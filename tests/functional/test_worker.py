@@ -130,6 +130,51 @@ def test_health_readiness_and_metrics_are_served(deployment):
     assert worker.metric("egresslens_outage") == 0
 
 
+def test_lag_is_told_in_records_and_seconds_by_partition_and_is_no_stall_in_an_outage(
+    broker, tmp_path, request
+):
+    require_chdb()
+    with embedded_store(tmp_path / "store") as store:
+        one = deploy(broker.bootstrap, store.url, store.writer, store.reader, tmp_path)
+        worker = one.start_worker()
+        request.addfinalizer(one.stop)
+        worker.wait_ready()
+        store.kill()
+        one.produce([istio_json(number) for number in range(20)], partition=1)
+        until(lambda: worker.metric("egresslens_lag_records") == 20, "the lag in records")
+        until(lambda: worker.metric("egresslens_lag_seconds") > 1, "the lag in seconds")
+        found = json.loads(worker.get("/healthz")[1])
+        [behind] = [place for place in found["partitions"] if place["lag_records"]]
+        assert (behind["topic"], behind["partition"], behind["committed"]) == (one.topic, 1, 0)
+        assert behind["lag_seconds"] >= 1
+        assert found["stalled_seconds"] == 0
+        assert worker.metric("egresslens_ready") == 0
+        store.restart()
+        one.wait_for_messages(20)
+        until(lambda: worker.metric("egresslens_lag_records") == 0, "nothing waits")
+        assert worker.metric("egresslens_lag_seconds") == 0
+        assert worker.stop() == 0
+
+
+def test_egress_is_counted_under_istios_labels_and_once_by_all_workers(deployment):
+    one = deployment()
+    workers = [one.start_worker(), one.start_worker()]
+    for worker in workers:
+        worker.wait_ready()
+    one.produce([istio_json(number) for number in range(1000)])
+    one.wait_for_messages(1000)
+    requests = 'egresslens_istio_requests_total{reporter="source"'
+    until(lambda: sum(worker.metric(requests) for worker in workers) == 1000, "a thousand requests")
+    sent = sum(worker.metric("egresslens_istio_response_bytes_sum") for worker in workers)
+    assert sent == one.value("SELECT sum(bytes_sent) FROM {db}.windows_1m")
+    # Who goes makes the other one read again what was not committed: it is not counted again.
+    gone = workers[1].metric(requests)
+    assert workers[1].stop() == 0
+    one.produce([istio_json(number) for number in range(500)])
+    one.wait_for_messages(1500)
+    until(lambda: workers[0].metric(requests) + gone == 1500, "five hundred more, and none twice")
+
+
 def test_sigterm_flushes_commits_and_exits_0_within_10_seconds(deployment):
     one = deployment(FLUSH_INTERVAL_S="60")
     worker = one.start_worker()
