@@ -273,19 +273,11 @@ def only_reading(tmp_path_factory):
     require_chdb()
     home = tmp_path_factory.mktemp("reading")
     with granted_store("writer", home / "store") as url:
-        password = password_file(home / "store", "writer").read_text().strip()
-        writing = load(
-            {
-                "EGRESSLENS_CLICKHOUSE_URL": url,
-                "EGRESSLENS_CLICKHOUSE_USER": "writer",
-                "EGRESSLENS_CLICKHOUSE_PASSWORD": password,
-            }
-        )
+        write_settings(home)
+        writing = load({"EGRESSLENS_CLICKHOUSE_URL": url}, home / "writer.toml")
         with connect(writing, "writer") as client:
             migrate(client, writing)
     with granted_store("reader", home / "store") as url:
-        password = password_file(home / "store", "reader").read_text().strip()
-        (home / "reader.toml").write_text(SETTINGS_FILE["reader"].format(password=password))
         yield home, url
 
 
