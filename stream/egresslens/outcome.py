@@ -34,6 +34,8 @@ class Reject(str, Enum):
     """The event is older than every tier keeps."""
     UNFINISHED_PARTIAL = "unfinished_partial"
     """The rest of a line split by the container runtime never came within the bounds."""
+    REFUSED = "refused"
+    """ClickHouse never takes its event (a constraint that somebody added): the worker's log says why."""
 
 
 class Filtered(str, Enum):

@@ -19,6 +19,7 @@ from egresslens.messages import EnrichedRecord, WindowRow
 from egresslens.registry import store as registry_store
 from egresslens.store.process import StoreProcess, embedded_store
 from functional.deployment import (
+    COMMAND,
     PATIENCE_S,
     Deploy,
     Deployment,
@@ -51,6 +52,32 @@ def test_records_land_in_events_and_windows(deployment):
     for tier in ("1m", "1h", "1d"):
         sums = "sum(requests), sum(bytes_sent), sum(bytes_received)"
         assert one.query(f"SELECT {sums} FROM {{db}}.windows_{tier}") == [(1000, 49_500, 10_000)]
+
+
+def test_rows_that_clickhouse_refuses_are_dead_letters_and_everything_adds_up(deployment):
+    """A constraint that somebody added: the worker ends once, and its next start goes on without them."""
+    one = deployment(TOPIC_PARTITIONS="2")
+    refused = ("/item/3", "/item/4", "/item/11")
+    check = f"ifNull(path, '') NOT IN {refused}"
+    connect(one.settings, "writer").command(
+        f"ALTER TABLE {one.settings.database}.raw_events ADD CONSTRAINT c CHECK {check}"
+    )
+    one.produce([istio_json(number) for number in range(20)])
+    first = one.start_worker()
+    assert first.child.wait(PATIENCE_S) == 1
+    assert "dead letters" in first.log.read_text()
+    one.start_worker()
+    one.wait_for_messages(20)
+    one.produce([istio_json(number) for number in range(20, 30)])
+    one.wait_for_messages(30)
+    letters = one.query("SELECT reason, raw FROM {db}.dead_letters ORDER BY offset, partition")
+    assert {reason for reason, _ in letters} == {"refused"}
+    assert {json.loads(raw)["path"].split("?")[0] for _, raw in letters} == set(refused)
+    assert one.value("SELECT count() FROM {db}.events") == 27
+    assert one.value("SELECT sum(requests) FROM {db}.windows_1m") == 27
+    assert one.value("SELECT sum(messages_rejected) FROM {db}.progress") == 3
+    done = subprocess.run([*COMMAND, "reconcile"], env=one.environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_query_string_is_stored_nowhere(deployment):

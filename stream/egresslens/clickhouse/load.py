@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 import polars as pl
 
-from egresslens.clickhouse.frames import ORIGIN, PROGRESS, REPLAY
+from egresslens.clickhouse.frames import DEAD_LETTER, ORIGIN, PROGRESS, REPLAY
 from egresslens.record import TIMESTAMP, WINDOW
 from egresslens.settings import Settings
 
@@ -65,6 +65,30 @@ async def load_progress(
         clickhouse_connect.driver.exceptions.Error: the query failed.
     """
     return await _read(client, f"{settings.database}.raw_progress", PROGRESS, STREAM, list(streams))
+
+
+async def load_refused(
+    client: Client, settings: Settings, streams: Iterable[tuple[str, str, int]]
+) -> pl.DataFrame:
+    """Read which records of these partitions ClickHouse refused (worker.unit.refused_letters).
+
+    Returns:
+        STREAM columns, `offset` and `seq`.
+
+    Raises:
+        clickhouse_connect.driver.exceptions.Error: the query failed.
+    """
+    keys = list(streams)
+    schema = {name: DEAD_LETTER[name] for name in (*STREAM, "offset", "seq")}
+    if not keys:
+        return pl.DataFrame(schema=schema)
+    body = await client.raw_query(
+        f"SELECT {columns(schema)} FROM {settings.database}.raw_dead_letters AS row "  # noqa: S608 - names of ours
+        f"WHERE row.reason = 'refused' AND ({', '.join(f'row.{name}' for name in STREAM)}) IN %(keys)s",
+        parameters={"keys": keys},
+        fmt="ArrowStream",
+    )
+    return frame(body, schema)
 
 
 async def load_replays(

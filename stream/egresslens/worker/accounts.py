@@ -42,6 +42,8 @@ class Account:
     filtered: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     past_retention: Counter[str] = field(default_factory=Counter)
+    refused: frozenset[tuple[int, int]] = frozenset()
+    """Offset and seq of records beyond `last_offset` that ClickHouse refused for good before a restart."""
 
     def pass_offsets(self, offsets: npt.NDArray[np.int64]) -> None:
         """Count messages at these offsets (ascending, beyond `last_offset`) and the holes between them."""

@@ -41,6 +41,10 @@ from egresslens.worker.unit import Output, Prepared
 IDLE_FLUSHES = 120
 
 
+class RefusedRowsError(RuntimeError):
+    """Some events are never taken by ClickHouse; they are remembered, and the next start leaves them out."""
+
+
 class Store(Protocol):
     """What the pipeline asks of ClickHouse. Calls retry for ever; what they raise is fatal."""
 
@@ -332,9 +336,12 @@ class Pipeline:
             return
         refused = await self._store.insert(table, frame)
         if refused.height:
-            # Every value was typed before it came here, so this is a schema that is not ours.
-            raise RuntimeError(
-                f"ClickHouse refuses {refused.height} rows of {table}; is the schema migrated?"
+            # The windows in memory hold them already. The next start reads their messages again, and rejects
+            # these records before it counts any.
+            await self._store.insert("raw_dead_letters", unit.refused_letters(refused))
+            raise RefusedRowsError(
+                f"ClickHouse will never take {refused.height} of {frame.height} rows of {table} (has it "
+                "constraints of its own?): from the next start on they are dead letters"
             )
         self._metrics.rows.labels(table).inc(frame.height)
 

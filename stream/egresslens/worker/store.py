@@ -50,14 +50,21 @@ class ClickHouseStore:
         """The stored counts of each partition's current epoch; an empty account where there are none."""
         streams = [(epochs[one.topic], one.topic, one.partition) for one in partitions]
 
-        async def act(client: AsyncClient) -> pl.DataFrame:
+        async def act(client: AsyncClient) -> tuple[pl.DataFrame, pl.DataFrame]:
             await load.catch_up(client, self._settings)
-            return await load.load_progress(client, self._settings, streams)
+            return (
+                await load.load_progress(client, self._settings, streams),
+                await load.load_refused(client, self._settings, streams),
+            )
 
-        stored = await self._loads.call("load progress", act)
+        stored, refused = await self._loads.call("load progress", act)
         accounts = {stream: Account(*stream) for stream in streams}
         for row in stored.iter_rows(named=True):
             accounts[row["stream_epoch"], row["topic"], row["partition"]] = _account(row)
+        for *stream, offset, seq in refused.unique().iter_rows():
+            account = accounts[stream[0], stream[1], stream[2]]
+            if offset > account.last_offset:
+                account.refused |= {(offset, seq)}
         return list(accounts.values())
 
     async def load_replays(self, origins: AbstractSet[Origin]) -> Mapping[tuple[Origin, int], Place]:

@@ -20,7 +20,7 @@ from egresslens.kafka.transport import Batch
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse.partials import Partials, Unfinished
 from egresslens.parse.stage import FILTERED, REJECTS
-from egresslens.record import TIMESTAMP
+from egresslens.record import IDENTITY, TIMESTAMP
 from egresslens.rules import Rules
 from egresslens.windows import Windows, keyed
 from egresslens.worker import accounts
@@ -142,6 +142,7 @@ def prepare(
         for one in runs
     )
     enriched = leave_out(enrich(values, origins, rules, rules_version), parts, Filtered.PARTIAL)
+    enriched = refuse(enriched, refused_in(runs))
     decision = replays_module.decide(enriched, replays or {}, replayed or {})
     enriched = leave_out(decision.enriched, decision.repeated, Filtered.REPLAYED)
     records = enriched.records
@@ -257,6 +258,48 @@ def leave_out(enriched: Enriched, messages: Sequence[int], reason: Filtered) -> 
         enriched.records.filter(kept),
         enriched.rejects.filter(kept),
         pl.concat([enriched.filtered.filter(kept), out]).sort("message", "seq"),
+    )
+
+
+def refused_in(runs: Sequence[Run]) -> list[tuple[int, int]]:
+    """Message of the unit and seq of the records that ClickHouse refused before."""
+    found = []
+    at = 0
+    for one in runs:
+        offsets = one.batch.offsets[one.skip :]
+        for offset, seq in one.account.refused:
+            row = int(np.searchsorted(offsets, offset))
+            if row < len(offsets) and offsets[row] == offset:
+                found.append((at + row, seq))
+        at += one.size
+    return found
+
+
+def refuse(enriched: Enriched, places: Sequence[tuple[int, int]]) -> Enriched:
+    """Reject these records (message, seq): they count as if they could not be read."""
+    if not places:
+        return enriched
+    rejects = pl.DataFrame(places, schema={"message": pl.UInt32(), "seq": pl.Int32()}, orient="row")
+    key = ["message", "seq"]
+    named = rejects.join(enriched.records.select(key), on=key, how="semi").with_columns(
+        pl.lit(Reject.REFUSED.value).alias("reason"), pl.lit(None, pl.String).alias("field")
+    )
+    return Enriched(
+        enriched.records.join(rejects, on=key, how="anti", maintain_order="left"),
+        pl.concat([enriched.rejects, named.select(enriched.rejects.columns)]).sort(key),
+        enriched.filtered,
+    )
+
+
+def refused_letters(refused: pl.DataFrame) -> pl.DataFrame:
+    """Rows (frames.DEAD_LETTER) that remember events which ClickHouse refuses; their bytes come later."""
+    return refused.select(
+        *IDENTITY,
+        pl.lit(Reject.REFUSED.value).alias("reason"),
+        pl.lit(None, pl.String).alias("field"),
+        pl.lit(b"").alias("raw"),
+        pl.lit(0, pl.Int64).alias("raw_size"),
+        pl.lit(value=False).alias("whole"),
     )
 
 
