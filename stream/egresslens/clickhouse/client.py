@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import urlsplit
 
 import clickhouse_connect
-from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.client import Client
 
 from egresslens import __version__
 from egresslens.settings import Settings
+
+if TYPE_CHECKING:
+    # It brings aiohttp, which takes commands that have no use for it 0.1 s to import.
+    from clickhouse_connect.driver.asyncclient import AsyncClient
 
 Role = Literal["writer", "reader"]
 

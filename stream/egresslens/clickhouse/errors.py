@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-import aiohttp
 from clickhouse_connect.driver.exceptions import ClickHouseError, Error, ProgrammingError
 
 
@@ -165,9 +164,14 @@ def sort(error: Exception) -> Trouble | None:
         return Trouble(Verdict.FATAL, Reason.REQUEST, None, None, message[:_MESSAGE_LIMIT])
     if isinstance(error, ClickHouseError) and f"status {_PAYLOAD_TOO_LARGE}" in message:
         return Trouble(Verdict.SPLIT, Reason.TOO_LARGE, None, None, message[:_MESSAGE_LIMIT])
-    if isinstance(error, ClickHouseError | aiohttp.ClientError | OSError | asyncio.TimeoutError):
+    if isinstance(error, ClickHouseError | OSError | asyncio.TimeoutError) or _is_aiohttps(error):
         return Trouble(Verdict.RETRY, Reason.UNREACHABLE, None, None, message[:_MESSAGE_LIMIT])
     return None
+
+
+def _is_aiohttps(error: Exception) -> bool:
+    """Whether aiohttp raised it: by name, since importing it takes commands that have no use for it 0.1 s."""
+    return any(one.__module__.partition(".")[0] == "aiohttp" for one in type(error).__mro__)
 
 
 def _answered(code: int, name: str | None, message: str) -> Trouble:
