@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
+
+from clickhouse_connect.driver.client import Client
 
 from egresslens.settings import Settings
-
-
-class Client(Protocol):
-    """What deleting needs of a clickhouse-connect client."""
-
-    def command(self, cmd: str, parameters: Mapping[str, Any], /, *, settings: dict[str, Any]) -> Any:
-        """Run a statement."""
 
 
 def delete(client: Client, settings: Settings, table: str, where: str, parameters: Mapping[str, Any]) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from clickhouse_connect.driver.client import Client as Writer
+
 from egresslens.clickhouse.delete import delete
 from egresslens.clickhouse.text import like
 from egresslens.judge.frames import Judges
@@ -140,7 +142,7 @@ def is_due(client: Client, settings: Settings) -> bool:
     )
 
 
-def forget(client: Client, settings: Settings) -> dict[str, int]:
+def forget(client: Writer, settings: Settings) -> dict[str, int]:
     """Remove the judgements of what is no longer seen: after facts were removed. Rows removed, by table.
 
     Raises:
@@ -160,7 +162,7 @@ def forget(client: Client, settings: Settings) -> dict[str, int]:
 
 
 def _forget(
-    client: Client, settings: Settings, table: str, key: Sequence[str], seen: AbstractSet[tuple[Any, ...]]
+    client: Writer, settings: Settings, table: str, key: Sequence[str], seen: AbstractSet[tuple[Any, ...]]
 ) -> int:
     columns = ", ".join(key)
     stored = client.query(
