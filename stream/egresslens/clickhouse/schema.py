@@ -30,6 +30,8 @@ REPEATABLE: Final = ("retention.sql", "views.sql", "judged.sql", "reports.sql")
 PIECES: Final = "judgement.sql"
 # The reports' statements: `reports.sql` makes views of them, `egresslens.report` runs them over a range.
 REPORT_PIECES: Final = "report.sql"
+# What the reports read instead of a tier's view.
+SUMMED_PIECES: Final = "summed.sql"
 # The console's own statements, over the same calls.
 CONSOLE_PIECES: Final = "console.sql"
 _SECTION: Final = "-- section: "
@@ -106,6 +108,12 @@ def report_statements(settings: Settings, parts: Mapping[str, str]) -> dict[str,
     """
     found = _report_pieces(settings, parts)
     return {name: text for name, text in found.items() if name not in ("calls", "latency")}
+
+
+def summed(settings: Settings, rows: str) -> str:
+    """Give the SELECT of SUMMED_PIECES over a view of rows, for the reports' `windows`."""
+    [(_, text)] = _sections(SUMMED_PIECES)
+    return Template(text).substitute(_judged_pieces(settings), rows=rows)
 
 
 def console_statements(settings: Settings, parts: Mapping[str, str]) -> dict[str, str]:

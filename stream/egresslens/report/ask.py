@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import polars as pl
 from clickhouse_connect.driver.client import Client
 
-from egresslens.clickhouse.schema import console_statements, report_statements
+from egresslens.clickhouse.schema import console_statements, report_statements, summed
 from egresslens.clickhouse.text import like
 from egresslens.record import TIMESTAMP
 from egresslens.report.period import Period
@@ -264,8 +264,9 @@ def _parts(settings: Settings, period: Period, narrowed: Narrowed) -> Mapping[st
     database = settings.database
     tests = narrowed.conditions()
     all_of = "".join(f" AND {test}" for test in tests.values())
-    windows = (
-        f"(SELECT * FROM {database}.windows_{period.tier} "  # noqa: S608 - names of ours
+    tier = f"{database}.raw_rows_{period.tier}"
+    days = (
+        f"(SELECT * FROM {tier} "  # noqa: S608 - names of ours
         "WHERE window_start >= {since:DateTime('UTC')} AND window_start < {until:DateTime('UTC')})"
     )
     events = (
@@ -280,10 +281,10 @@ def _parts(settings: Settings, period: Period, narrowed: Narrowed) -> Mapping[st
     return {
         "window": "",
         "hour": "",
-        "windows": windows,
+        "windows": summed(settings, tier),
         "tier": period.tier,
-        "rows": f"{database}.raw_rows_{period.tier}",
-        "days": windows,
+        "rows": tier,
+        "days": days,
         "events": events,
         "recent": events,
         "pods": pods,
