@@ -240,6 +240,26 @@ def test_an_insert_of_broken_data_says_so_and_inserts_nothing(store, table):
     assert rows(store, table) == 0
 
 
+@pytest.mark.parametrize(
+    ("clause", "code"),
+    [
+        ("ENGINE = MergeTree ORDER BY n PARTITION BY n", 252),
+        ("ENGINE = MergeTree ORDER BY n", 0),
+        ("CONSTRAINT few CHECK n < 100", 469),
+    ],
+)
+def test_an_insert_that_fails_while_its_blocks_are_written_says_so(store, clause: str, code: int):
+    """The engine itself acknowledges it, without a row."""
+    name = f"t.w{uuid.uuid4().hex}"
+    within, engine = (f", {clause}", "ENGINE = MergeTree ORDER BY n") if "CHECK" in clause else ("", clause)
+    assert ask(store, f"CREATE TABLE {name} (n UInt32{within}) {engine}").status == 200
+    body = b"".join(b"%d\n" % number for number in range(200))
+    answer = ask(store, body, query=f"INSERT INTO {name} FORMAT TSV")
+    assert answer.code == code, answer.text
+    assert rows(store, name) == (0 if code else 200)
+    assert ask(store, b"7\n", query=f"INSERT INTO {name} FORMAT TSV").status == 200
+
+
 def test_an_insert_into_no_table_is_answered_before_its_data_ends(store):
     body = b"INSERT INTO t.nosuch FORMAT TSV\n" + b"1\n" * 4_000_000
     assert ask(store, body).code == 60
