@@ -96,6 +96,14 @@ bench-growth: venv ## Cost as pairs, partitions and stored events grow, queries;
 bench-compare: venv ## The work tree's worker beside the one of BASE=<commit>, on one topic in turn
 	$(BIN)/python bench/compare.py $(BASE)
 
+.PHONY: bench-alerts
+bench-alerts: venv ## From a record in Kafka to the webhook at 20,000 records/s, and through a kill -9 of the worker
+	$(BIN)/python bench/alerts.py
+
+.PHONY: bench-reports
+bench-reports: venv ## The reports over 10 million events: each question, and the whole command
+	$(BIN)/python bench/reports.py
+
 .PHONY: chaos
 chaos: venv ## 2 million messages through over 30 kill -9s, every view held against the truth; SEED=
 	PYTHONPATH=tests $(BIN)/python -m chaos
