@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from typing import Any
 
 import pytest
 import yaml
+from aiokafka import AIOKafkaProducer
 from kafka.admin import KafkaAdminClient
 
 import docs_pages
@@ -273,6 +275,21 @@ def test_a_format_that_nobody_knows_asks_for_the_setting_and_the_worker_would_st
     unknown = bad(findings(deployed, ACCESS_LOG_TOPICS=name), "messages")
     assert unknown.details["reasons"] == {"unknown_format": 30}
     assert "EGRESSLENS_LOG_FORMAT" in unknown.mend
+
+
+def test_messages_are_read_whatever_their_compression(deployed: Deployment):
+    name = f"snappy-{os.urandom(5).hex()}"
+    create_topics(deployed.settings, [Topic(name, 1)])
+
+    async def produce() -> None:
+        async with AIOKafkaProducer(
+            bootstrap_servers=deployed.settings.kafka_brokers, compression_type="snappy"
+        ) as producer:
+            await producer.send_and_wait(name, line(1))
+
+    asyncio.run(produce())
+    said = [one.said for one in findings(deployed, ACCESS_LOG_TOPICS=name) if one.part == "messages"]
+    assert "all of the newest 1 can be read" in said
 
 
 def test_fields_that_reports_need_and_no_record_has_are_named(deployed: Deployment):

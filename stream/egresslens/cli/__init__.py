@@ -77,7 +77,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; a setting that cannot be used ends it with exit code 78."""
     # Commands say themselves, and once, what a server answers; these would print it a second time.
-    for client in ("clickhouse_connect", "kafka"):
+    for client in ("aiokafka", "clickhouse_connect", "kafka"):
         logging.getLogger(client).addHandler(logging.NullHandler())
     try:
         cli()

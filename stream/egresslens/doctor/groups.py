@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import CoordinatorNotAvailableError, GroupAuthorizationFailedError, GroupIdNotFoundError
 
+from egresslens.doctor import fetch
 from egresslens.doctor.finding import Finding, fail, ok, skipped, warn
 from egresslens.doctor.topics import allow
-from egresslens.kafka import client
 from egresslens.settings import Settings
 
 _STEADY: Final = "Stable"
 _OLD: Final = timedelta(minutes=5)
-_FETCH_S: Final = 3.0
-_FETCH_BYTES: Final = 65_536
 
 
 @dataclass(frozen=True)
@@ -185,11 +182,7 @@ def places(admin: KafkaAdminClient, settings: Settings, timeout_s: float) -> lis
     Raises:
         kafka.errors.KafkaError: the group or a topic may not be seen.
     """
-    partitions = [
-        TopicPartition(topic["name"], one["partition_index"])
-        for topic in admin.describe_topics([*settings.access_log_topics])
-        for one in sorted(topic["partitions"], key=lambda one: int(one["partition_index"]))
-    ]
+    partitions = fetch.partitions(admin, settings)
     try:
         offsets = admin.list_group_offsets({settings.kafka_group: partitions})[settings.kafka_group]
     except CoordinatorNotAvailableError:  # before the first group of a cluster
@@ -199,36 +192,15 @@ def places(admin: KafkaAdminClient, settings: Settings, timeout_s: float) -> lis
     found = [
         Place(one, _offset(offsets.get(one)), begins[one].offset, ends[one].offset) for one in partitions
     ]
-    oldest = _oldest(settings, [one for one in found if one.unread], timeout_s)
-    return [replace(one, oldest=oldest.get(one.partition)) for one in found]
+    # When the first unread message of each partition was written.
+    firsts = {one.partition: max(one.beginning, one.committed or 0) for one in found if one.unread}
+    read = fetch.read(settings, {one: (first, first + 1) for one, first in firsts.items()}, timeout_s)
+    return [replace(one, oldest=_written(read.get(one.partition))) for one in found]
+
+
+def _written(records: Sequence[Any] | None) -> datetime | None:
+    return datetime.fromtimestamp(records[0].timestamp / 1000, timezone.utc) if records else None
 
 
 def _offset(committed: Any) -> int | None:
     return committed.offset if committed is not None and committed.offset >= 0 else None
-
-
-def _oldest(settings: Settings, behind: Sequence[Place], timeout_s: float) -> dict[TopicPartition, datetime]:
-    """When the first unread message of each partition was written, where the broker gives it in time."""
-    if not behind:
-        return {}
-    milliseconds = int(timeout_s * 1000)
-    consumer = KafkaConsumer(
-        **client.kafka_python(settings),
-        group_id=None,
-        bootstrap_timeout_ms=milliseconds,
-        max_partition_fetch_bytes=_FETCH_BYTES,
-    )
-    found: dict[TopicPartition, datetime] = {}
-    try:
-        consumer.assign([one.partition for one in behind])
-        for one in behind:
-            consumer.seek(one.partition, max(one.beginning, one.committed or 0))
-        deadline = time.monotonic() + min(_FETCH_S, timeout_s / 2)
-        while len(found) < len(behind) and time.monotonic() < deadline:
-            for partition, records in consumer.poll(timeout_ms=200).items():
-                when = datetime.fromtimestamp(records[0].timestamp / 1000, timezone.utc)
-                found.setdefault(partition, when)
-                consumer.pause(partition)
-    finally:
-        consumer.close()
-    return found

@@ -11,6 +11,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final
 
+import aiokafka.errors
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from kafka.admin import KafkaAdminClient
@@ -18,7 +19,7 @@ from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from egresslens.alerts.rules import RulesError, read_rules
 from egresslens.clickhouse.client import Role, connect
-from egresslens.doctor import brokers, groups, sample, store, topics, worker
+from egresslens.doctor import brokers, fetch, groups, sample, store, topics, worker
 from egresslens.doctor.finding import Finding, Status, fail, ok, skipped
 from egresslens.kafka import client
 from egresslens.registry.geo import open_geo
@@ -92,7 +93,7 @@ def at_once(checks: Sequence[Check], timeout_s: float) -> list[Findings]:
 def _run(check: Check) -> Findings:
     try:
         return check.run()
-    except (KafkaError, ClickHouseError, OSError) as error:
+    except (KafkaError, aiokafka.errors.KafkaError, ClickHouseError, OSError) as error:
         return [fail(check.part, f"{type(error).__name__}: {error}"[:400], "Look at the server's log.")]
     except Exception as error:  # noqa: BLE001 - a check that has a bug must not hide the others
         return [fail(check.part, f"the check itself failed: {error!r}"[:400], "This is a bug of egresslens.")]
@@ -147,7 +148,7 @@ def _of_kafka(settings: Settings, count: int, timeout_s: float) -> list[Check]:
         by_admin("workers", lambda admin: groups.workers(admin, settings)),
         by_admin("lag", lambda admin: groups.lag(admin, settings, now(), timeout_s)),
         by_admin("alerts", lambda admin: groups.alerts(admin, settings)),
-        Check(sample.PART, lambda: _messages(settings, count, timeout_s)),
+        by_admin(sample.PART, lambda admin: _messages(admin, settings, count, timeout_s)),
     ]
 
 
@@ -164,10 +165,13 @@ def _with_admin(
         admin.close()
 
 
-def _messages(settings: Settings, count: int, timeout_s: float) -> Findings:
+def _messages(admin: KafkaAdminClient, settings: Settings, count: int, timeout_s: float) -> Findings:
+    partitions = fetch.partitions(admin, settings)
+    if not partitions:
+        return [skipped(sample.PART, "there is no topic that could be read")]
     try:
-        taken = sample.take(settings, count, timeout_s)
-    except TopicAuthorizationFailedError:
+        taken = sample.take(admin, settings, partitions, count, timeout_s)
+    except (TopicAuthorizationFailedError, aiokafka.errors.TopicAuthorizationFailedError):
         return [skipped(sample.PART, "the access logs may not be read by this user")]
     return sample.messages(taken, settings, datetime.now(timezone.utc))
 

@@ -1,23 +1,20 @@
-"""The newest messages of the access-log topics: can they be read, what do they lack, are their times right.
-
-They are read without a group, so that nothing of the workers' positions changes.
-"""
+"""The newest messages of the access-log topics: are they read, what do they lack, are their times right."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient, OffsetSpec
 
+from egresslens.doctor import fetch
 from egresslens.doctor.finding import Finding, fail, ok, warn
 from egresslens.doctor.groups import short
 from egresslens.enrich import ORIGIN, Enriched, enrich, origin
-from egresslens.kafka import client
 from egresslens.record import STORED_LABELS
 from egresslens.settings import Settings
 
@@ -57,26 +54,23 @@ class Sample:
         return found if isinstance(found, datetime) else None
 
 
-def take(settings: Settings, count: int, timeout_s: float) -> Sample:
-    """Read the newest `count` messages, evenly over the partitions.
+def take(
+    admin: KafkaAdminClient,
+    settings: Settings,
+    partitions: Sequence[TopicPartition],
+    count: int,
+    timeout_s: float,
+) -> Sample:
+    """Read the newest `count` messages, evenly over the partitions (at least one).
 
     Raises:
-        kafka.errors.KafkaError: the topics may not be read.
+        kafka.errors.KafkaError, aiokafka.errors.KafkaError: the topics may not be read.
     """
-    consumer = KafkaConsumer(
-        **client.kafka_python(settings),
-        group_id=None,
-        bootstrap_timeout_ms=int(timeout_s * 1000),
-    )
-    try:
-        partitions = [
-            TopicPartition(topic, number)
-            for topic in settings.access_log_topics
-            for number in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
-        found = _newest(consumer, partitions, count, timeout_s) if partitions else {}
-    finally:
-        consumer.close()
+    begins = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.EARLIEST))
+    ends = admin.list_partition_offsets(dict.fromkeys(partitions, OffsetSpec.LATEST))
+    most = max(1, count // len(partitions))
+    spans = {one: (max(begins[one].offset, ends[one].offset - most), ends[one].offset) for one in partitions}
+    found = fetch.read(settings, spans, timeout_s)
     origins = [
         origin(
             "",
@@ -90,22 +84,6 @@ def take(settings: Settings, count: int, timeout_s: float) -> Sample:
     table = pl.concat(origins) if origins else pl.DataFrame(schema=ORIGIN)
     values = [record.value for records in found.values() for record in records]
     return Sample(values, table, enrich(values, table, settings.rules))
-
-
-def _newest(
-    consumer: Any, partitions: list[TopicPartition], count: int, timeout_s: float
-) -> dict[TopicPartition, list[Any]]:
-    consumer.assign(partitions)
-    begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
-    each = max(1, count // len(partitions))
-    for one in partitions:
-        consumer.seek(one, max(begins[one], ends[one] - each))
-    found: dict[TopicPartition, list[Any]] = {}
-    deadline = time.monotonic() + timeout_s / 2
-    while time.monotonic() < deadline and any(consumer.position(one) < ends[one] for one in partitions):
-        for one, records in consumer.poll(timeout_ms=200).items():
-            found.setdefault(one, []).extend(record for record in records if record.offset < ends[one])
-    return found
 
 
 def messages(sample: Sample, settings: Settings, now: datetime) -> list[Finding]:
