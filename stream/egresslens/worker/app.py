@@ -33,6 +33,7 @@ from egresslens.kafka.transport.ledger import Partition
 from egresslens.metrics import WorkerMetrics
 from egresslens.registry.upkeep import Upkeep
 from egresslens.settings import Settings
+from egresslens.worker import memory
 from egresslens.worker.breaker import Breaker
 from egresslens.worker.pipeline import Limits, Pipeline
 from egresslens.worker.store import ClickHouseStore
@@ -44,6 +45,7 @@ T = TypeVar("T")
 # Within 10 seconds a stopping worker has flushed and committed, or leaves its batches to the next one.
 _STOP_TIMEOUT_S: Final = 6.0
 _EPOCHS_WAIT_S: Final = 2.0
+_GIVE_BACK_S: Final = 60.0
 
 
 class TopicChangedError(RuntimeError):
@@ -264,6 +266,12 @@ def _surroundings(worker: Worker) -> type[Service]:
             while not self.should_stop:
                 await self.sleep(worker.settings.roll_up_interval_s)
                 await worker.roll_up()
+
+        @Service.task  # type: ignore[untyped-decorator]  # mode has no types
+        async def _give_back(self) -> None:
+            while not self.should_stop:
+                await self.sleep(_GIVE_BACK_S)
+                await asyncio.to_thread(memory.give_back)
 
         async def on_stop(self) -> None:
             await worker.close()

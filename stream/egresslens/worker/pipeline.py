@@ -219,7 +219,7 @@ class Pipeline:
         try:
             while True:
                 waiting = await self._collect(era, delivery)
-                # A topic never goes back to an earlier epoch: one that has it now, with the unit read, had it then.
+                # A topic never goes back to an earlier epoch: one that still has it had it when it was read.
                 _, output = await asyncio.gather(self._verify_epochs(epochs), self._advance(era, waiting))
                 if delivery:
                     await delivery
