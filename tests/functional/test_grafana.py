@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -10,7 +9,6 @@ import polars as pl
 import pytest
 
 from clickhouse_rows import NOW, Database, event, events, migrated, progress, window, windows
-from egresslens import resources
 from egresslens.alerts import history
 from egresslens.alerts.book import Incident, Subject
 from egresslens.clickhouse.frames import DEAD_LETTER
@@ -264,9 +262,3 @@ def test_the_pipeline_dashboard_says_what_became_of_messages(filled: Database):
     assert [row["letters"] for row in show(filled, "pipeline", "Dead letters by reason")] == [1]
     [row] = show(filled, "pipeline", "What became of each partition's messages")
     assert row["adds_up"] == 1
-
-
-def test_the_files_are_what_the_source_says():
-    folder = resources.schemas() / "grafana" / "dashboards"
-    files = {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
-    assert files == dashboards(), "run `make grafana`"

@@ -89,7 +89,6 @@ def query_variable(name: str, label: str, source: Json, query: Any, everything: 
         "label": label,
         "datasource": source,
         "query": query,
-        "definition": query["rawSql"] if "rawSql" in query else query["query"],
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
         "allValue": everything,
         "hide": 0,
