@@ -1,5 +1,6 @@
 import asyncio
 
+import polars as pl
 import pytest
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
@@ -7,6 +8,7 @@ from aiokafka.structs import TopicPartition
 from conftest import require_kafka
 from egresslens import settings
 from egresslens.kafka import client
+from egresslens.kafka.batches import Columns
 from egresslens.kafka.broker import embedded_broker
 from egresslens.kafka.publish import Publisher, PublishError, partition_for
 from egresslens.kafka.topics import Topic, create_topics
@@ -41,6 +43,18 @@ async def test_more_than_one_kafka_batch_arrives_whole(publisher, broker, topic)
     values = [b"%d" % number + b"x" * 100_000 for number in range(40)]
     await publisher.publish(name, {0: [(None, value, []) for value in values]})
     assert [one.value for one in await read(broker.bootstrap, name, 40)] == values
+
+
+async def test_columns_arrive_as_records_over_several_kafka_batches(publisher, broker, topic):
+    name = topic()
+    values = pl.Series([str(number) + "x" * 100_000 for number in range(40)])
+    keys = pl.Series([f"shop/{number}" for number in range(40)])
+    await publisher.publish(name, {0: Columns(keys, values)})
+    await publisher.publish(name, {0: Columns(keys[:1], values[:1])})
+    found = await read(broker.bootstrap, name, 41)
+    assert [one.offset for one in found] == list(range(41))
+    assert [one.value.decode() for one in found] == [*values, values[0]]
+    assert [one.key.decode() for one in found] == [*keys, keys[0]]
 
 
 async def test_each_partition_gets_its_own_records(publisher, broker, topic):

@@ -12,10 +12,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.partitioner import murmur2
 
+from egresslens.kafka.batches import Columns, batches
 from egresslens.kafka.transport.pace import pace
 
 # Key, value and headers.
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+# Many records without headers cost least as columns.
+Records = Sequence[Record] | Columns
 
 # Bytes of records in one Kafka batch before compression: below the brokers' default limit of 1,048,588 bytes
 # even where the records cannot be compressed.
@@ -63,7 +66,7 @@ class Publisher:
     async def _partitions(self, topic: str) -> int:
         return len(await (await self._started()).partitions_for(topic))
 
-    async def publish(self, topic: str, records: Mapping[int, Sequence[Record]]) -> None:
+    async def publish(self, topic: str, records: Mapping[int, Records]) -> None:
         """Send each partition's records in their order; return when all are acknowledged.
 
         Raises:
@@ -122,20 +125,22 @@ async def _discard(producer: AIOKafkaProducer) -> None:
     await producer.client.close()
 
 
-async def _send_all(producer: AIOKafkaProducer, topic: str, records: Mapping[int, Sequence[Record]]) -> None:
+async def _send_all(producer: AIOKafkaProducer, topic: str, records: Mapping[int, Records]) -> None:
     await asyncio.gather(
-        *(_send(producer, topic, partition, rows) for partition, rows in records.items() if rows)
+        *(_send(producer, topic, partition, rows) for partition, rows in records.items() if len(rows))
     )
 
 
-async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Record]) -> None:
-    sent = [
-        await producer.send_batch(batch, topic, partition=partition) for batch in _batches(producer, records)
-    ]
+async def _send(producer: AIOKafkaProducer, topic: str, partition: int, records: Records) -> None:
+    if isinstance(records, Columns):
+        made = await asyncio.to_thread(lambda: list(batches(records, _BATCH_BYTES)))
+    else:
+        made = list(_appended(producer, records))
+    sent = [await producer.send_batch(batch, topic, partition=partition) for batch in made]
     await asyncio.gather(*sent)
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> Iterator[Any]:
+def _appended(producer: AIOKafkaProducer, records: Sequence[Record]) -> Iterator[Any]:
     """Kafka batches that hold the records, each as full as may be."""
     batch = producer.create_batch()
     for key, value, headers in records:

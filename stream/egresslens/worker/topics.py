@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from typing import TypeVar
 
 import polars as pl
 
-from egresslens.kafka.publish import Publisher, PublishError, Record, partition_for
+from egresslens.kafka.batches import Columns
+from egresslens.kafka.publish import Publisher, PublishError, Record, Records, partition_for
 from egresslens.metrics import WorkerMetrics
 from egresslens.worker.unit import Output
 
@@ -75,7 +75,7 @@ class Topics:
             self._partitions[topic] = await self._persist(lambda: self._publisher.partitions(topic))
         return self._partitions[topic]
 
-    async def _send(self, topic: str, records: dict[int, list[Record]]) -> None:
+    async def _send(self, topic: str, records: Mapping[int, Records]) -> None:
         await self._persist(lambda: self._publisher.publish(topic, records))
         self._metrics.published.labels(topic).inc(sum(map(len, records.values())))
 
@@ -97,39 +97,37 @@ class Topics:
                 return result
 
 
-def _enriched(output: Output, partitions: int) -> dict[int, list[Record]]:
+def _enriched(output: Output, partitions: int) -> Mapping[int, Records]:
     records, texts = output.enriched.records, output.enriched_json
     fits = texts.str.len_bytes() <= _RECORD_BYTES
     if not fits.all():
         records, texts = records.filter(fits), texts.filter(fits)
-    keys = _keys(records).to_list()
-    values = texts.cast(pl.Binary).to_list()
-    found: dict[int, list[Record]] = defaultdict(list)
-    # A unit's records lie partition by partition.
-    places = records["partition"].rle().struct.unnest()
-    at = 0
-    for count, partition in places.iter_rows():
-        rows = slice(at, at + count)
-        found[partition % partitions] += zip(keys[rows], values[rows], repeat([]))
-        at += count
-    return found
+    return _parted(_keys(records), texts, records["partition"] % partitions)
 
 
-def _windows(output: Output, partitions: int) -> dict[int, list[Record]]:
-    found: dict[int, list[Record]] = defaultdict(list)
-    values = output.windows_json.cast(pl.Binary)
-    for key, value in zip(_keys(output.windows), values, strict=True):
-        found[partition_for(key, partitions)].append((key, value, []))
-    return found
+def _windows(output: Output, partitions: int) -> Mapping[int, Records]:
+    keys = _keys(output.windows)
+    distinct = keys.unique()
+    places = pl.Series([partition_for(key.encode(), partitions) for key in distinct], dtype=pl.Int32)
+    return _parted(keys, output.windows_json, keys.replace_strict(distinct, places, return_dtype=pl.Int32))
+
+
+def _parted(keys: pl.Series, values: pl.Series, partitions: pl.Series) -> Mapping[int, Records]:
+    """The records of each partition, in their order."""
+    rows = pl.DataFrame({"partition": partitions, "key": keys, "value": values})
+    return {
+        partition: Columns(part["key"], part["value"])
+        for (partition,), part in rows.partition_by("partition", as_dict=True, maintain_order=True).items()
+    }
 
 
 def _keys(rows: pl.DataFrame) -> pl.Series:
-    """`namespace/workload`, else the source address, else empty, as bytes."""
+    """`namespace/workload`, else the source address, else empty."""
     named = pl.concat_str(pl.col("source_namespace").fill_null(""), pl.lit("/"), "source_workload")
-    return rows.select(pl.coalesce(named, "source_ip", pl.lit("")).cast(pl.Binary).alias("key")).to_series()
+    return rows.select(pl.coalesce(named, "source_ip", pl.lit("")).alias("key")).to_series()
 
 
-def _dead_letters(rows: pl.DataFrame, partitions: int) -> dict[int, list[Record]]:
+def _dead_letters(rows: pl.DataFrame, partitions: int) -> Mapping[int, Records]:
     found: dict[int, list[Record]] = defaultdict(list)
     names = ("reason", "field", "topic", "partition", "offset", "seq", "stream_epoch", "rules_version")
     for row in rows.iter_rows(named=True):
