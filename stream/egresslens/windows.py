@@ -284,7 +284,7 @@ class Windows:
             **{name: self._sums[ids, i] for i, name in enumerate(_SUMS)},
             "duration_ms_max": marks[:, 0],
             "duration_buckets": pl.Series(self._buckets[ids], dtype=pl.Array(pl.Int64, _BUCKETS)),
-            "destination_ips": pl.Series([self._ips[row] for row in ids.tolist()], dtype=pl.List(pl.String)),
+            "destination_ips": _lists([self._ips[row] for row in ids.tolist()]),
             "first_event": pl.Series(marks[:, 1]).cast(TIMESTAMP),
             "last_event": pl.Series(marks[:, 2]).cast(TIMESTAMP),
             "last_offset": marks[:, 3],
@@ -335,6 +335,13 @@ class Windows:
             del self._workloads[workload]
         if keys is not None:
             self._free += keys["row"].to_list()
+
+
+def _lists(addresses: list[tuple[str, ...]]) -> pl.Series:
+    """Lists of addresses, which hold no space: Polars takes 3 us for each list that Python gives it."""
+    joined = pl.Series([" ".join(one) for one in addresses], dtype=pl.String)
+    nothing = pl.lit([], pl.List(pl.String))
+    return pl.select(pl.when(joined == "").then(nothing).otherwise(joined.str.split(" "))).to_series()
 
 
 def aggregate(records: pl.DataFrame, key: Sequence[str] = KEY) -> pl.DataFrame:
