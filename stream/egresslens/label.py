@@ -104,8 +104,9 @@ def label(records: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         The records with record.LABELLED columns except `event_time`.
     """
     frame = map_unique(records, "upstream_cluster", classify_cluster, _CLUSTER_COLUMNS)
-    frame = _names(frame, "authority", destination.host_port)
-    frame = _names(frame, "requested_server_name", destination.sni_host)
+    frame = map_unique(frame, "authority", destination.host_port, _named("authority"))
+    named = {**_named("requested_server_name"), "is_srv": pl.Boolean()}
+    frame = map_unique(frame, "requested_server_name", _server_name, named)
     frame = _addresses(frame, "upstream_host")
     frame = _addresses(frame, "downstream_local_address")
     frame = frame.with_columns(
@@ -282,18 +283,17 @@ def _mismatch() -> pl.Expr:
     return ((pl.col("label") == "outbound") & ~agrees & ~routed).fill_null(value=False)
 
 
-def _names(frame: pl.DataFrame, column: str, rule: object) -> pl.DataFrame:
-    schema = {
+def _named(column: str) -> dict[str, pl.DataType]:
+    """The columns that `destination.HostPort` fills."""
+    return {
         f"{column}:host": pl.String(),
         f"{column}:port": pl.Int32(),
         f"{column}:is_address": pl.Boolean(),
     }
-    frame = map_unique(frame, column, rule, schema)  # type: ignore[arg-type]
-    if column == "requested_server_name":
-        return map_unique(
-            frame, column, lambda name: (destination.is_srv_name(name),), {"is_srv": pl.Boolean()}
-        )
-    return frame
+
+
+def _server_name(name: str | None) -> tuple[str | None, int | None, bool, bool]:
+    return (*destination.sni_host(name), destination.is_srv_name(name))
 
 
 def _addresses(frame: pl.DataFrame, column: str) -> pl.DataFrame:
