@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -15,6 +13,7 @@ from egresslens.cli import EX_DATAERR, EX_TEMPFAIL
 from egresslens.cli.away import make_topics
 from egresslens.kafka.topics import Topic
 from egresslens.settings import Settings, load
+from egresslens.worker import tuning
 from egresslens.worker.breaker import TooManyRejectsError
 
 
@@ -34,7 +33,7 @@ def command(file: Path | None, create: bool) -> None:
     ClickHouse or Kafka was away, with records left uncommitted for the next worker.
     """
     settings = load(file=file)
-    _tune()
+    tuning.begin_anew()
     # Importing Faust takes half a second, which --help need not wait for.
     from egresslens.worker.app import Worker  # noqa: PLC0415
 
@@ -59,22 +58,6 @@ def command(file: Path | None, create: bool) -> None:
         click.echo(f"{pending} batches are not stored; the next worker reads them again", err=True)
         code = EX_TEMPFAIL
     sys.exit(code)
-
-
-# Reading, delivering, broker and store work at the same time: more Polars threads than half the cores wait
-# for each other. The memory of one unit serves the next instead of being given back in between. Figures:
-# docs/decisions/performance.md.
-TUNING: Final = {
-    "POLARS_MAX_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
-    "_RJEM_MALLOC_CONF": "dirty_decay_ms:60000,muzzy_decay_ms:60000",
-}
-
-
-def _tune() -> None:
-    """Begin this process anew with TUNING where the environment says nothing: Polars reads it on import."""
-    if missing := {name: value for name, value in TUNING.items() if name not in os.environ}:
-        os.environ.update(missing)
-        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very command once more
 
 
 def log_to_stderr(level: str) -> None:

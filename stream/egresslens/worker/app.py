@@ -33,7 +33,7 @@ from egresslens.kafka.transport.ledger import Partition
 from egresslens.metrics import WorkerMetrics
 from egresslens.registry.upkeep import Upkeep
 from egresslens.settings import Settings
-from egresslens.worker import memory
+from egresslens.worker import memory, tuning
 from egresslens.worker.breaker import Breaker
 from egresslens.worker.pipeline import Limits, Pipeline
 from egresslens.worker.store import ClickHouseStore
@@ -260,6 +260,7 @@ def _surroundings(worker: Worker) -> type[Service]:
     class Surroundings(Service):  # type: ignore[misc]  # mode has no types
         async def on_start(self) -> None:
             await worker.serve()
+            tuning.settle()
 
         @Service.task  # type: ignore[untyped-decorator]  # mode has no types
         async def _roll_up(self) -> None:

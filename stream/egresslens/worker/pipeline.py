@@ -232,19 +232,13 @@ class Pipeline:
         """Wait until a flush is due and take what it holds."""
         while not era.queue:
             self._flush.clear()
-            await self._some(delivery)
-            if delivery and delivery.done():
-                await delivery
-                delivery = None
+            delivery = await self._some(delivery)
         deadline = time.monotonic() + self._limits.interval_s
         while era.rows < self._limits.rows and era.bytes < self._limits.bytes and not self._flush.is_set():
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            await self._some(delivery, left)
-            if delivery and delivery.done():
-                await delivery
-                delivery = None
+            delivery = await self._some(delivery, left)
         taken: list[Waiting] = []
         rows = 0
         while era.queue and (not taken or rows + len(era.queue[0].batch) <= self._limits.rows):
@@ -256,8 +250,13 @@ class Pipeline:
             self._room.set()
         return taken
 
-    async def _some(self, delivery: asyncio.Task[None] | None, timeout: float | None = None) -> None:
-        """Wait for another batch, for the delivery's end, or for the time to pass."""
+    async def _some(
+        self, delivery: asyncio.Task[None] | None, timeout: float | None = None
+    ) -> asyncio.Task[None] | None:
+        """Wait for another batch, for the delivery's end, or for the time to pass.
+
+        Returns the delivery while it is under way; what ended it is raised.
+        """
         self._more.clear()
         more = asyncio.ensure_future(self._more.wait())
         try:
@@ -266,6 +265,10 @@ class Pipeline:
             )
         finally:
             more.cancel()
+        if delivery and delivery.done():
+            await delivery
+            return None
+        return delivery
 
     async def _advance(self, era: Era, waiting: Sequence[Waiting]) -> Output:
         """Read a unit and apply it to the era's state."""
