@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import aiohttp
 import pytest
 
-from egresslens.health import STALL_S, Condition, Watch
+from egresslens.health import STALL_S, Condition, Process, Server, Watch
 from egresslens.kafka.transport import Progress
 from egresslens.kafka.transport.ledger import Partition
+from egresslens.metrics import StreamMetrics
 
 HERE = Partition("logs", 0)
 THERE = Partition("logs", 1)
@@ -122,3 +124,30 @@ def test_lag_is_in_records_and_in_seconds(progress, records, seconds):
 
 def test_clocks_that_disagree_give_no_negative_lag():
     assert Watch().look({HERE: reading(40)}, False, 0, NOW - 60)[HERE].lag_seconds == 0
+
+
+async def test_a_process_is_asked_over_http():
+    assigned = {HERE: reading(40)}
+    outages: set[str] = set()
+    metrics = StreamMetrics()
+    server = Server(
+        "127.0.0.1", 0, Process(lambda: assigned, lambda: frozenset(outages), lambda: False, metrics)
+    )
+    url = await server.start()
+    # As Prometheus asks.
+    async with aiohttp.ClientSession(headers={"Accept-Encoding": "gzip"}) as client:
+
+        async def ask(path: str) -> tuple[int, str]:
+            async with client.get(url + path) as answer:
+                assert path != "/metrics" or answer.headers["Content-Encoding"] == "gzip"
+                return answer.status, await answer.text()
+
+        assert [(await ask(path))[0] for path in ("/healthz", "/readyz")] == [200, 200]
+        assert 'egresslens_lag_records{partition="0",topic="logs"} 60.0' in (await ask("/metrics"))[1]
+        outages.add("kafka")
+        assert [(await ask(path))[0] for path in ("/healthz", "/readyz")] == [200, 503]
+        assert "egresslens_ready 0.0" in (await ask("/metrics"))[1]
+        # What went to another process is not this one's lag any more.
+        assigned.clear()
+        assert "egresslens_lag_records{" not in (await ask("/metrics"))[1]
+    await server.stop()

@@ -205,7 +205,10 @@ class Server:
             metrics.stalled.labels(topic, str(partition)).set(one.stalled_seconds)
         # Thousands of series take a while to write down.
         body = await asyncio.to_thread(metrics.exposition)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        response = web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+        # To a fortieth: most of it is the same labels again and again.
+        response.enable_compression()
+        return response
 
 
 def _rounded(values: dict[str, Any]) -> dict[str, Any]:
