@@ -86,7 +86,7 @@ def curve(pairs: int) -> tuple[int, float, float]:
         at = time.process_time()
         with_keys = keyed(records)
         windows.load(windows.missing(with_keys), pl.DataFrame())
-        rows.append(windows.apply(with_keys, 1).height)
+        rows.append(windows.apply(with_keys, 1).rows.height)
         costs.append((time.process_time() - at) / UNIT * 1e6)
     return len(windows), median(rows), median(costs)
 

@@ -120,7 +120,7 @@ async def fill(settings: Settings, events: int, begin: datetime) -> None:
         named = keyed(hour)
         windows.load(windows.missing(named), pl.DataFrame())
         await asyncio.gather(
-            sink.insert("raw_events", hour), sink.insert("raw_windows_1m", windows.apply(named, 1))
+            sink.insert("raw_events", hour), sink.insert("raw_windows_1m", windows.apply(named, 1).rows)
         )
         account.pass_offsets(hour["offset"].to_numpy())
         account.messages += hour.height
