@@ -6,12 +6,13 @@ import json
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import polars as pl
 import pytest
 from kafka import TopicPartition
 
-from egresslens.doctor import groups, sample, topics
+from egresslens.doctor import groups, sample, topics, worker
 from egresslens.doctor.finding import Finding, Status, ok
 from egresslens.doctor.groups import Place, short
 from egresslens.doctor.run import Check, at_once
@@ -197,6 +198,25 @@ def test_a_check_that_never_ends_costs_its_time_and_no_more():
     assert never[0].said == "no answer within 0.2 s"
     assert quick == [ok("b", "fine")]
     end.set()
+
+
+def test_a_worker_that_answers_something_else_is_no_worker():
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"part": "x", "said": "y", "partitions": 3}')
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        [found] = worker.ready(f"http://127.0.0.1:{server.server_port}", 5)
+        server.shutdown()
+        thread.join()
+    assert (found.status, found.part) == (Status.FAIL, "worker")
 
 
 def test_a_check_with_a_bug_hides_no_other():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from egresslens.settings import Settings
 
 DEFAULT_SAMPLE: Final = 2_000
 DEFAULT_TIMEOUT_S: Final = 10.0
+
+_SLOW: Final = "Is the server overloaded, or a firewall in between? `--timeout` gives it longer."
 
 Findings = Sequence[Finding]
 
@@ -93,6 +96,8 @@ def at_once(checks: Sequence[Check], timeout_s: float) -> list[Findings]:
 def _run(check: Check) -> Findings:
     try:
         return check.run()
+    except asyncio.TimeoutError:
+        return [fail(check.part, "no answer in time", _SLOW)]
     except (KafkaError, aiokafka.errors.KafkaError, ClickHouseError, OSError) as error:
         return [fail(check.part, f"{type(error).__name__}: {error}"[:400], "Look at the server's log.")]
     except Exception as error:  # noqa: BLE001 - a check that has a bug must not hide the others
@@ -104,7 +109,7 @@ def _within(check: Check, answer: SimpleQueue[Findings], deadline: float, timeou
         return answer.get(timeout=max(0.0, deadline - time.monotonic()))
     except Empty:
         said = f"no answer within {timeout_s:g} s"
-        return [fail(check.part, said, "Is the server overloaded, or a firewall in between? `--timeout`")]
+        return [fail(check.part, said, _SLOW)]
 
 
 def _reached(found: Findings) -> bool:

@@ -26,7 +26,7 @@ def ready(url: str, timeout_s: float) -> list[Finding]:
     try:
         status, date, body = _get(address, timeout_s)
         said: dict[str, Any] = orjson.loads(body)
-        partitions, outages = len(said["partitions"]), said["outages"]
+        partitions, outages, behind = len(said["partitions"]), said["outages"], int(said["lag_records"])
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         return [
             fail(
@@ -35,20 +35,19 @@ def ready(url: str, timeout_s: float) -> list[Finding]:
                 "Is it a worker's address (EGRESSLENS_WEB_HOST, EGRESSLENS_WEB_PORT), and does it run?",
             )
         ]
+    told = {name: said.get(name) for name in ("ready", "healthy", "lag_records", "outages")}
     found = []
     if status == 200:
-        found.append(
-            ok(PART, f"{address}: ready, {partitions} partitions, {said['lag_records']:,} behind", **said)
-        )
+        found.append(ok(PART, f"{address}: ready, {partitions} partitions, {behind:,} behind", **told))
     elif outages:
         found.append(
             fail(
-                PART, f"{address}: waits for {', '.join(outages)}", "Mend that; it goes on by itself.", **said
+                PART, f"{address}: waits for {', '.join(outages)}", "Mend that; it goes on by itself.", **told
             )
         )
-    elif not said["healthy"]:
+    elif not told["healthy"]:
         found.append(
-            fail(PART, f"{address}: is stuck", "Restart it: nothing is lost. Its log says why.", **said)
+            fail(PART, f"{address}: is stuck", "Restart it: nothing is lost. Its log says why.", **told)
         )
     else:
         found.append(
