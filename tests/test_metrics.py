@@ -52,5 +52,16 @@ def test_egress_metrics_can_be_switched_off():
     assert PREFIX.encode() in WorkerMetrics(1).exposition()
 
 
+def test_what_an_alert_waits_for_begins_at_0():
+    # Prometheus sees no increase in a counter that was not there before.
+    metrics = WorkerMetrics(0)
+    metrics.assigned({"egress.access-log"})
+    text = metrics.exposition().decode().splitlines()
+    assert 'egresslens_records_total{label="blackhole"} 0.0' in text
+    assert 'egresslens_rejected_total{reason="invalid_json"} 0.0' in text
+    assert 'egresslens_gap_offsets_total{topic="egress.access-log"} 0.0' in text
+    assert "egresslens_assignments_total 1.0" in text
+
+
 if __name__ == "__main__":
     print("\n".join(ROWS))

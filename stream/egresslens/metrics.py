@@ -5,10 +5,14 @@ Their page is docs/reference/metrics.md.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from egresslens import __version__
 from egresslens.istio import IstioMetrics
+from egresslens.outcome import Filtered, Reject
+from egresslens.record import STORED_LABELS
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -36,6 +40,17 @@ class StreamMetrics:
         self.stalled = gauge(
             "stalled_seconds", "Time that records wait without a commit", "topic", "partition"
         )
+
+        # From 0 on: what began at 1 would be no `increase` to Prometheus, and the first alert would not come.
+        for part in ("clickhouse", "kafka"):
+            self.outage.labels(part)
+            self.retries.labels(part)
+
+    def assigned(self, topics: Iterable[str]) -> None:
+        """Note an assignment of partitions of these topics."""
+        self.assignments.inc()
+        for topic in topics:
+            self.gap_offsets.labels(topic)
 
     def exposition(self) -> bytes:
         """All metrics as of now, in Prometheus' text format; a thread may ask."""
@@ -77,6 +92,12 @@ class WorkerMetrics(StreamMetrics):
             "Messages per flush",
             buckets=(1, 10, 100, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000),
         )
+        for label in STORED_LABELS:
+            self.records.labels(label)
+        for filtered in Filtered:
+            self.filtered.labels(filtered.value)
+        for rejected in Reject:
+            self.rejected.labels(rejected.value)
         self.istio = IstioMetrics(egress_series) if egress_series else None
 
     def exposition(self) -> bytes:

@@ -97,7 +97,7 @@ class Alerter:
         self._generation, self._partitions = generation, partitions
         self._book = None
         self._known = set()
-        self.metrics.assignments.inc()
+        self.metrics.assigned({partition.topic for partition in partitions})
 
     def _gap(self, topic: str, partition: int, position: int, beginning: int) -> None:
         self.metrics.gap_offsets.labels(topic).inc(max(0, beginning - position))

@@ -163,7 +163,7 @@ class Pipeline:
     def assign(self, generation: int, partitions: frozenset[Partition]) -> None:
         """Begin an era: discard all state and everything that waits."""
         self.stop()
-        self._metrics.assignments.inc()
+        self._metrics.assigned({partition.topic for partition in partitions})
         self.pending = 0
         era = Era(generation, partitions, Windows(self._rules.max_destinations))
         self._era = era
