@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 from aiokafka.record.memory_records import MemoryRecords
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from egresslens.kafka.batches import Columns, batches
@@ -32,6 +32,7 @@ def written(rows, most=1_000_000):
     return [row for batch in batches(columns(rows), most) for row in read(batch)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=80), st.text(max_size=300)), max_size=150), st.integers(1, 20_000))
 def test_any_texts_are_read_back_in_order_whatever_a_batch_may_hold(rows, most):
     assert written(rows, most) == rows

@@ -100,11 +100,11 @@ def batches(records: Columns, most: int) -> Iterator[Batch]:
         stop = max(start + 1, int(np.searchsorted(ends, before + most, side="right")))
         rows = slice(start, stop)
         plain = _records(keys[rows], values[rows], key_sizes[rows], value_sizes[rows])
-        yield Batch(stop - start, zstandard.ZstdCompressor(level=_LEVEL).compress(plain.data))
+        yield Batch(stop - start, zstandard.ZstdCompressor(level=_LEVEL).compress(plain))
         start = stop
 
 
-def _records(keys: pl.Series, values: pl.Series, key_sizes: Ints, value_sizes: Ints) -> Bytes:
+def _records(keys: pl.Series, values: pl.Series, key_sizes: Ints, value_sizes: Ints) -> bytearray:
     """The records of one batch, one after the other."""
     count = keys.len()
     offset, key, value = (_zigzag(one) for one in (np.arange(count), key_sizes, value_sizes))
@@ -113,20 +113,18 @@ def _records(keys: pl.Series, values: pl.Series, key_sizes: Ints, value_sizes: I
     length = _zigzag(3 + offset_size + key_size + key_sizes + value_size + value_sizes)
     length_size = _size(length)
     front = length_size + 2 + offset_size + key_size
-    # A gap of zeros is there already where a zero belongs, and the gap before a record has the one that
-    # ends the record before it.
-    pieces = pl.DataFrame(
-        [_zeros(front + 1), keys.alias("key"), _zeros(value_size).alias("value_size"), values.alias("value")]
-    )
-    text = pieces.select(pl.concat_str(pl.all()).str.join("") + "\0").to_series().cast(pl.Binary).item()
-    plain = np.frombuffer(bytearray(text), np.uint8)[1:]
+    # A gap consists of zeros, so that what must be zero is so already.
+    pieces = [_zeros(front), keys, _zeros(value_size), values, pl.lit("\0")]
+    text = pl.select(pl.concat_str(pieces).str.join("")).to_series().cast(pl.Binary).item()
+    records = bytearray(text)
+    plain = np.frombuffer(records, np.uint8)
     at = np.cumsum(front + key_sizes + value_size + value_sizes + 1)
     at = np.concatenate([np.zeros(1, np.int64), at[:-1]])
     _write(plain, at, length)
     _write(plain, at + length_size + 2, offset)
     _write(plain, at + length_size + 2 + offset_size, key)
     _write(plain, at + front + key_sizes, value)
-    return plain
+    return records
 
 
 def _zigzag(numbers: Ints) -> Ints:
