@@ -33,6 +33,7 @@ import stages
 import stored
 import whole
 import workers
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from parts import HERE, ROOT, Filled, Parts, fill, running, say
 from report import write
 
@@ -123,7 +124,7 @@ def main() -> None:
             about, at = machine(quick=given.quick), time.monotonic()
             try:
                 found = PARTS[name](bench)
-            except (RuntimeError, TimeoutError, subprocess.SubprocessError):
+            except (RuntimeError, TimeoutError, subprocess.SubprocessError, ClickHouseError):
                 # What the other parts measure is worth keeping; the exit code tells.
                 traceback.print_exc()
                 failed.append(name)

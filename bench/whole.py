@@ -11,6 +11,7 @@ from typing import Any
 
 import jobs
 import limits
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from parts import Filled, Parts, Timing, say
 
 Job = Callable[[], Timing]
@@ -59,7 +60,7 @@ def compare(todo: dict[str, Job], rounds: int, budget_s: float) -> dict[str, Any
                 continue
             try:
                 timing = job()
-            except (RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
+            except (RuntimeError, TimeoutError, subprocess.SubprocessError, ClickHouseError) as error:
                 failed[name] = str(error)[-1000:]
                 say(f"round {number + 1}: {name:17} failed: {error}")
                 continue
