@@ -13,14 +13,21 @@ ENVIRONMENT: Final = {
     "POLARS_MAX_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:60000,muzzy_decay_ms:60000",
 }
+# Polars puts this into the environment when it is imported, before what was there: no wish of an operator's.
+_POLARS_OWN: Final = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:500,muzzy_decay_ms:1000"}
 
 
 def begin_anew() -> None:
     """Begin this very command anew where ENVIRONMENT is not set: Polars reads it when it is imported.
 
-    What the environment says already, wins.
+    What an operator has set, wins.
     """
-    if missing := {name: value for name, value in ENVIRONMENT.items() if name not in os.environ}:
+    missing = {
+        name: value
+        for name, value in ENVIRONMENT.items()
+        if os.environ.get(name) in (None, _POLARS_OWN.get(name))
+    }
+    if missing:
         os.environ.update(missing)
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - this very command once more
 
