@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -158,6 +158,7 @@ def test_what_is_no_name_does_not_become_a_label_value():
     assert {one["destination_service"] for one, _ in found["requests_total"]} == {"invalid"}
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=20))
 def test_the_text_can_be_read_whatever_records_hold(host, workload, flag):
     metrics = IstioMetrics(10)
