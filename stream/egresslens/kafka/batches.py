@@ -1,8 +1,7 @@
 """Kafka record batches (format v2) made of columns, without touching a record at a time.
 
-aiokafka's own builder appends record by record: with the lists of Python objects it needs that costs twice
-what compression does. Here a batch is the join of its pieces, with gaps where the lengths belong, and numpy
-writes all lengths of a batch into the gaps at once.
+aiokafka's own builder appends record by record and holds the interpreter's lock. Here a batch is the join of
+its pieces, with gaps where the lengths belong, and numpy writes all lengths of a batch into the gaps at once.
 
     batch  = header of 61 bytes, then the records, compressed together
     record = length, attributes (0), time delta (0), offset delta, key's length, key, value's length, value, 0
