@@ -564,8 +564,13 @@ class Stalling:
         self.asked = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def close(self) -> None:
+    def hold(self) -> None:
+        """Hold back what comes on the connections there are; later ones flow."""
+        self.flows.clear()
+        self.flows = threading.Event()
         self.flows.set()
+
+    def close(self) -> None:
         self._listener.close()
 
     def _accept(self) -> None:
@@ -573,16 +578,16 @@ class Stalling:
             while True:
                 client, _ = self._listener.accept()
                 server = socket.create_connection(self._store)
-                threading.Thread(target=self._pass, args=(client, server, self.asked), daemon=True).start()
-                threading.Thread(target=self._pass, args=(server, client, None), daemon=True).start()
+                for way in ((client, server, None), (server, client, self.flows)):
+                    threading.Thread(target=self._pass, args=way, daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket, asked: threading.Event | None) -> None:
+    def _pass(self, source: socket.socket, target: socket.socket, flows: threading.Event | None) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
-                if asked is None:
-                    self.flows.wait()
+                if flows is None:
+                    self.asked.set()
                 else:
-                    asked.set()
+                    flows.wait()
                 target.sendall(data)
         for one in (source, target):
             with contextlib.suppress(OSError):
@@ -597,14 +602,28 @@ async def test_the_place_of_one_who_goes_away_is_free_again(store: StoreProcess)
     try:
         assert await readers.ask(lambda reader: reader.command("SELECT 1")) == 1
         way.asked.clear()
-        way.flows.clear()
+        way.hold()
         gone = asyncio.create_task(readers.ask(lambda reader: reader.command("SELECT 2")))
         assert await asyncio.to_thread(way.asked.wait, 20)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(gone, 20)
-        way.flows.set()
         assert await readers.ask(lambda reader: reader.command("SELECT 3")) == 3
     finally:
         readers.close()
         way.close()
+
+
+def test_who_closes_the_connection_gives_the_place_back(api: Api, store: StoreProcess):
+    way = Stalling(store)
+    given = {"CLICKHOUSE_URL": f"http://127.0.0.1:{way.port}", "CONSOLE_QUERIES": "1"}
+    with console(api.deployed, **given) as running:
+        running.get("/saved/reconcile")
+        way.asked.clear()
+        way.hold()
+        gone = socket.create_connection((urlsplit(running.url).hostname, urlsplit(running.url).port))
+        gone.sendall(b"GET /api/v1/saved/reconcile HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert way.asked.wait(20)
+        gone.close()
+        assert running.get("/saved/reconcile")["rows"]
+    way.close()
