@@ -32,6 +32,7 @@ const page = {
   data: null, // the answer of the drawn view
   meta: null,
   metaAt: 0,
+  took: 0, // seconds that the last answer took
   failures: 0,
   timer: null,
   asking: null, // AbortController of what is under way
@@ -74,9 +75,11 @@ async function refresh({ announce = false } = {}) {
   const { signal } = page.asking;
   const { state, view: drawn } = page;
   document.body.classList.toggle("loading", announce);
+  const began = Date.now();
   try {
     const [data, meta] = await Promise.all([drawn.load(state, signal), askMeta(announce, signal)]);
     page.failures = 0;
+    page.took = (Date.now() - began) / 1000;
     trouble.replaceChildren();
     const same = page.data !== null && JSON.stringify(page.data) === JSON.stringify(data);
     page.data = data;
@@ -103,12 +106,12 @@ async function askMeta(anew, signal) {
   return meta;
 }
 
-/** The next turn: after the view's interval, later and later while the API does not answer. */
+/** The next turn: after the view's interval, five times what an answer takes, later and later while none comes. */
 function plan() {
   if (page.state.live !== "on" || document.hidden) return;
   const fixed = page.state.until && new Date(page.state.until) < new Date();
   if (fixed && !page.failures) return; // what is past does not change while one looks
-  const every = page.view.every ?? EVERY_S;
+  const every = Math.max(page.view.every ?? EVERY_S, 5 * page.took);
   const wait = Math.min(LONGEST_S, Math.max(every, every * 2 ** page.failures));
   page.timer = setTimeout(refresh, wait * 1000 * (0.9 + Math.random() / 5));
 }
