@@ -5,11 +5,17 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 
 from egresslens import settings
 from egresslens.kafka.broker import Broker, embedded_broker, missing
 from egresslens.kafka.topics import Topic, create_topics
 from functional.store_fixture import store  # noqa: F401 - a fixture for all
+
+# How long an example takes says what else the machine does.
+hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("untimed")
 
 MakeTopic = Callable[..., str]
 
