@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,8 @@ class Sent:
 
 
 def main() -> None:
+    # Ended from outside, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     rate, seconds = int(os.environ.get("RATE", "20000")), int(os.environ.get("SECONDS", "60"))
     with (
         tempfile.TemporaryDirectory(prefix="egresslens-alerts-") as folder,

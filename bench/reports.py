@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from parts import egresslens, inherited
+from parts import cpu_seconds, egresslens, inherited
 
 from egresslens.clickhouse.client import connect
 from egresslens.clickhouse.migrate import migrate
@@ -47,6 +49,8 @@ CODES = np.array([200, 200, 200, 200, 200, 200, 201, 204, 304, 404, 503])
 
 
 def main() -> None:
+    # Ended from outside, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     events, rounds = int(os.environ.get("EVENTS", "10000000")), int(os.environ.get("ROUNDS", "5"))
     with (
         tempfile.TemporaryDirectory(prefix="egresslens-reports-") as temporary,
@@ -77,14 +81,16 @@ def measure(settings: Settings, running: StoreProcess, rounds: int) -> None:
     """Print a table: each report in process, and as a command."""
     now = datetime.now(timezone.utc)
     when = period(settings, now - timedelta(hours=HOURS), now, now, exact=False)
-    print("\n| report | rows | seconds | as a command |\n|---|---|---|---|")
+    print(f"\nLoad before the start: {os.getloadavg()[0]:.1f}")
+    print("\n| report | rows | seconds | CPU of the store | as a command |\n|---|---|---|---|---|")
     for name in REPORTS:
-        asked, commands, height = [], [], 0
+        asked, spent, commands, height = [], [], [], 0
         for _ in range(rounds):
             with connect(settings, "reader") as reader:
-                at = time.monotonic()
+                at, cpu = time.monotonic(), cpu_seconds(running.pid)
                 height = ask(reader, settings, name, when, Selection()).rows.height
                 asked.append(time.monotonic() - at)
+                spent.append(cpu_seconds(running.pid) - cpu)
             at = time.monotonic()
             subprocess.run(
                 egresslens("report", name, "--since", "24h"),
@@ -93,7 +99,7 @@ def measure(settings: Settings, running: StoreProcess, rounds: int) -> None:
                 capture_output=True,
             )
             commands.append(time.monotonic() - at)
-        print(f"| {name} | {height:,} | {spread(asked)} | {spread(commands)} |", flush=True)
+        print(f"| {name} | {height:,} | {spread(asked)} | {spread(spent)} | {spread(commands)} |", flush=True)
 
 
 def spread(seconds: list[float]) -> str:
