@@ -29,6 +29,7 @@ def capacity(results: dict[str, Any]) -> str:
         key=lambda one: one["millions"],
     )
     pairs = results["pairs"]
+    loads = [part["machine"]["load"] for part in results.values()]
     disk = stored["disk"]
     kafka = results["workers"]["kafka_bytes_per_record"]
     cores = {who: REQUESTS * own[name] / 1e6 for who, name in COSTS.items()}
@@ -58,7 +59,9 @@ measured figures and what is computed from them change together. What is assumed
 
 ## Measured
 
-Two cores that worker, broker and store share; see [the results](../bench/RESULTS.md) for when and how.
+Two cores that worker, broker and store share; see [the results](../bench/RESULTS.md) for when and how. The load
+before each part was {min(loads)} to {max(loads)}: above 0.5 others worked on the machine as well, which burdens times more
+than CPU per record.
 
 | what | figure |
 |---|---|
