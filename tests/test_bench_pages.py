@@ -15,7 +15,8 @@ RESULTS = json.loads((ROOT / "bench" / "results.json").read_text())
 def bench(name: str) -> ModuleType:
     """A module of bench/, which is no package."""
     spec = importlib.util.spec_from_file_location(f"bench_{name}", ROOT / "bench" / f"{name}.py")
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
