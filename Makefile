@@ -73,8 +73,12 @@ format: venv ## Put the code into its one layout
 	$(BIN)/ruff format stream tests bench examples
 
 .PHONY: test
-test: venv ## All tests, with the real Kafka, ClickHouse engine and Envoy (under 15 minutes)
+test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (under 15 minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+.PHONY: test-extended
+test-extended: venv ## Tests beside `make test`: the compose stack, TLS and ACLs, two brokers (5 minutes)
+	$(BIN)/python -m pytest -m extended
 
 .PHONY: demo
 demo: venv ## The main job on real traffic; ONCE=1 exits after the answers

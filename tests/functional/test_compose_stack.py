@@ -34,7 +34,7 @@ from egresslens.store.passwords import password_file
 from functional.deployment import COMMAND, until
 from functional.store_fixture import require_chdb
 
-pytestmark = pytest.mark.functional
+pytestmark = [pytest.mark.functional, pytest.mark.extended]
 
 STACK = ours("demo.yaml")
 USERS = COMPOSE / "clickhouse/users.xml"

@@ -25,7 +25,12 @@ from egresslens.kafka.broker import Broker, free_port
 from egresslens.kafka.topics import create_topics
 from egresslens.settings import load
 
-pytestmark = pytest.mark.functional
+pytestmark = [
+    pytest.mark.functional,
+    pytest.mark.extended,
+    # aiokafka leaves a connection open whose TLS handshake failed.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 PASSWORD = "a-keystore-password"
 USER, SECRET = "limited", "its-password"

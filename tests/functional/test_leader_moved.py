@@ -16,7 +16,7 @@ from egresslens.kafka.broker import Broker, embedded_broker, free_port
 from egresslens.store.process import StoreProcess
 from functional.deployment import Deploy, Deployment, deployments, istio_json, until
 
-pytestmark = pytest.mark.functional
+pytestmark = [pytest.mark.functional, pytest.mark.extended]
 
 TWICE = {"offsets.topic.replication.factor": "2", "auto.leader.rebalance.enable": "false"}
 
