@@ -25,15 +25,18 @@ ALL_KEYS: Final[tuple[str, ...]] = tuple(
 
 def step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines that begin with `{`: records, envelopes (whose payloads come back as lines), or rejects."""
-    lines, stage = _sound(lines)
+    stage = Stage()
+    # Custom formats come before Istio's own.
+    if not template.reads_objects(rules):
+        shaped, lines = shapes.read(lines)
+        for rows in shaped:
+            stage += typed(rows, rules)
+        if lines.is_empty():
+            return stage
+    lines, unsound = _sound(lines)
     custom, lines = template.read_objects(lines, rules)
     text = pl.col("text")
-    stage += custom
-    shaped, lines = shapes.read(lines)
-    for rows in shaped:
-        stage += typed(rows, rules)
-    if lines.is_empty():
-        return stage
+    stage += unsound + custom
     mesh = lines["text"].str.contains(ztunnel.MARK, literal=True)
     if mesh.any():
         stage += ztunnel.step_json(lines.filter(mesh), rules)

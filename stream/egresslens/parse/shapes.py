@@ -30,7 +30,7 @@ _LOOKED_AT: Final = 8
 # Fewer lines are read as fast by the JSON reader.
 FEWEST_LINES: Final = 256
 # Three bytes are looked for at once (memchr); a class of all of them costs four times as much.
-_CONTROLS: Final = tuple(f"[\\x{first:02x}-\\x{min(first + 2, 0x1F):02x}]" for first in range(0, 0x20, 3))
+_REFUSED: Final = (*(f"[\\x{first:02x}-\\x{first + 2:02x}]" for first in range(0, 0x1E, 3)), r"[\x1e\x1f\\]")
 # More digits than a double holds exactly may be printed otherwise by a JSON reader.
 _NUMBER: Final = r"^-?(?:0|[1-9][0-9]{0,14})$"
 
@@ -105,9 +105,8 @@ def _fitting(lines: pl.DataFrame, shape: Shape) -> tuple[pl.DataFrame, pl.DataFr
 
 def _likely(shape: Shape) -> pl.Expr:
     text = pl.col("text")
-    refused = [text.str.contains("\\", literal=True), *(text.str.contains(one) for one in _CONTROLS)]
     begins = text.str.starts_with(f'{{"{shape[0][0]}":')
-    return begins & text.str.ends_with("}") & ~pl.any_horizontal(refused)
+    return begins & text.str.ends_with("}") & ~pl.any_horizontal(text.str.contains(one) for one in _REFUSED)
 
 
 def _parts(piece: pl.Expr, key: str, *, is_number: bool) -> dict[str, pl.Expr]:

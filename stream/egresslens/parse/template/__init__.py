@@ -29,6 +29,7 @@ __all__ = [
     "fields_of",
     "read_objects",
     "read_texts",
+    "reads_objects",
 ]
 
 
@@ -83,6 +84,11 @@ def read_texts(lines: pl.DataFrame, rules: Rules, *, prefixed: bool) -> tuple[St
         rows, lines = text.read(lines)
         stage += typed(rows, rules)
     return stage, lines
+
+
+def reads_objects(rules: Rules) -> bool:
+    """Whether a JSON format is active."""
+    return any(isinstance(one, JsonFormat) for one in compiled(rules.log_format))
 
 
 def read_objects(lines: pl.DataFrame, rules: Rules) -> tuple[Stage, pl.DataFrame]:
