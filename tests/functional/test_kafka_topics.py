@@ -1,8 +1,11 @@
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from kafka.errors import InvalidReplicationFactorError, UnknownTopicOrPartitionError
 
-from egresslens.kafka.topics import Topic, create_topics, stream_epochs
+from egresslens.kafka.topics import StreamEpochs, Topic, create_topics, stream_epochs
 
 pytestmark = pytest.mark.functional
 
@@ -49,3 +52,11 @@ def test_a_topic_made_again_has_another_epoch(kafka_settings, topic, admin):
 def test_the_epoch_of_a_missing_topic_is_an_error(kafka_settings):
     with pytest.raises(UnknownTopicOrPartitionError, match="never-made"):
         stream_epochs(kafka_settings, ["never-made"])
+
+
+def test_look_ups_at_once_take_turns(kafka_settings, topic):
+    """A rebalance leaves a look-up behind in its thread."""
+    name = topic()
+    with contextlib.closing(StreamEpochs(kafka_settings)) as epochs, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: epochs.look_up([name]), range(40)))
+    assert found == [stream_epochs(kafka_settings, [name])] * 40

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -78,11 +79,15 @@ def stream_epochs(settings: Settings, topics: Iterable[str]) -> dict[str, str]:
 
 
 class StreamEpochs:
-    """`stream_epochs` again and again, over one connection. For one thread at a time."""
+    """`stream_epochs` again and again, over one connection.
+
+    A look-up that nobody waits for any more goes on in its thread, so the next one waits for its turn.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._admin: KafkaAdminClient | None = None
+        self._turn = threading.Lock()
 
     def look_up(self, topics: Iterable[str]) -> dict[str, str]:
         """The epochs of those topics that exist.
@@ -90,20 +95,28 @@ class StreamEpochs:
         Raises:
             kafka.errors.KafkaError: no broker answers; the next call connects anew.
         """
-        try:
-            admin = self._admin = self._admin or KafkaAdminClient(**client.kafka_python(self._settings))
-            described = {topic["name"]: topic for topic in admin.describe_topics(list(topics))}
-            return {
-                name: _epoch(admin, name, topic)
-                for name, topic in described.items()
-                if for_code(topic["error_code"]) is not UnknownTopicOrPartitionError
-            }
-        except BaseException:
-            self.close()
-            raise
+        with self._turn:
+            try:
+                admin = self._admin = self._admin or KafkaAdminClient(**client.kafka_python(self._settings))
+                described = {topic["name"]: topic for topic in admin.describe_topics(list(topics))}
+                return {
+                    name: _epoch(admin, name, topic)
+                    for name, topic in described.items()
+                    if for_code(topic["error_code"]) is not UnknownTopicOrPartitionError
+                }
+            except BaseException:
+                self._disconnect()
+                raise
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect, unless a look-up is under way: the process that ends does not wait for it."""
+        if self._turn.acquire(blocking=False):
+            try:
+                self._disconnect()
+            finally:
+                self._turn.release()
+
+    def _disconnect(self) -> None:
         if self._admin:
             self._admin.close()
         self._admin = None

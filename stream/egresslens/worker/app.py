@@ -149,9 +149,13 @@ class Worker:
             self._crash = asyncio.ensure_future(self.app.crash(error))
 
     async def _epochs(self, topics: frozenset[str]) -> Mapping[str, str]:
+        return await self._looked_up(partial(stream_epochs, self.settings, topics))
+
+    async def _looked_up(self, look_up: Callable[[], Mapping[str, str]]) -> Mapping[str, str]:
+        """What a look-up in a thread gives; waits for a broker as long as it takes."""
         while True:
             try:
-                return await asyncio.to_thread(stream_epochs, self.settings, topics)
+                return await asyncio.to_thread(look_up)
             except Exception as error:  # noqa: BLE001 - kafka-python raises many kinds; all mean: not now
                 log.warning("cannot look up topic ids, trying again: %r", error)
                 await asyncio.sleep(_EPOCHS_WAIT_S)
@@ -164,18 +168,12 @@ class Worker:
     async def _verify_epochs(self, known: Mapping[str, str]) -> None:
         """Prove that what was read of these topics until now is of these epochs.
 
-        A topic that is gone was deleted after it was read. Waits for a broker as long as it takes.
+        A topic that is gone was deleted after it was read.
 
         Raises:
             TopicChangedError: a topic was made again; its offsets mean other records now.
         """
-        while True:
-            try:
-                found = await asyncio.to_thread(self._lookup.look_up, known)
-                break
-            except Exception as error:  # noqa: BLE001 - kafka-python raises many kinds; all mean: not now
-                log.warning("cannot look up topic ids, trying again: %r", error)
-                await asyncio.sleep(_EPOCHS_WAIT_S)
+        found = await self._looked_up(partial(self._lookup.look_up, known))
         changed = [
             topic
             for topic, epoch in known.items()
