@@ -595,6 +595,22 @@ class Stalling:
             one.close()
 
 
+async def test_who_goes_away_as_the_answer_comes_spoils_no_client(store: StoreProcess):
+    readers = Readers(settings_of(store))
+    try:
+        asking = asyncio.create_task(readers.ask(lambda client: client.query("SELECT 1").first_row))
+        while not readers._lent:  # noqa: ASYNC110 - the turn of the loop counts
+            await asyncio.sleep(0)
+        while readers._lent:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+        asking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
+        assert await readers.ask(lambda client: client.query("SELECT 2").first_row) == (2,)
+    finally:
+        readers.close()
+
+
 async def test_the_place_of_one_who_goes_away_is_free_again(store: StoreProcess):
     way = Stalling(store)
     given = {"clickhouse_url": f"http://127.0.0.1:{way.port}", "console_queries": 1}

@@ -89,11 +89,13 @@ class Readers:
 
     def _give_back(self, lent: _Lent) -> None:
         self._lent.discard(lent)
-        if lent.reader is not None:
+        # Who goes away just now must not shut a client that the next question gets.
+        reader, lent.reader = lent.reader, None
+        if reader is not None:
             if lent.abandoned:
-                lent.reader.client.close()
+                reader.client.close()
             else:
-                self._idle.append(lent.reader)
+                self._idle.append(reader)
         self._places.release()
 
 
