@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from egresslens.console.app import create_app
 from egresslens.console.auth import COOKIE
@@ -361,3 +362,30 @@ async def test_a_header_of_anybody_else_names_nobody():
         answer = await client.get(OPENAPI, headers={"X-Forwarded-User": "ann"})
         assert answer.status == 403
         assert "EGRESSLENS_CONSOLE_PROXIES" in (await problem(answer))["hint"]
+
+
+# --- what no browser sends ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a%00b.js", "x" * 300 + ".js", "..%2fapp.py", "%ff.js"])
+async def test_a_name_that_no_file_can_have_is_not_found(name: str):
+    async with console() as client:
+        answer = await client.get(URL(f"/static/{name}", encoded=True))
+        assert answer.status == 404
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Authorization": "Basic \udcff"}, {"Cookie": f"{COOKIE}=\udcff"}, {"Authorization": "Basic \xff"}],
+)
+async def test_credentials_that_are_no_text_are_wrong(passwords: Path, headers: dict[str, str]):
+    async with console(console_password_file=passwords) as client:
+        answer = await client.get("/api/v1/meta", headers=headers)
+        assert answer.status == 401
+
+
+async def test_a_form_in_an_encoding_that_does_not_exist_is_a_wrong_parameter(passwords: Path):
+    async with console(console_password_file=passwords) as client:
+        of_form = {"Content-Type": "application/x-www-form-urlencoded; charset=foo"}
+        answer = await client.post("/login", data="user=a", headers={**own_origin(client), **of_form})
+        assert answer.status == 400

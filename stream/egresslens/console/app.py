@@ -38,6 +38,12 @@ _TYPES: Final = {
     ".json": "application/json", ".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon",
     ".txt": "text/plain", ".map": "application/json",
 }  # fmt: skip
+# By name, so that no name leads anywhere else.
+_FILES: Final = {
+    path.relative_to(STATIC).as_posix(): path
+    for path in STATIC.rglob("*")
+    if path.suffix in _TYPES and path.is_file()
+}
 _LOGIN: Final = """<!doctype html>
 <html lang="en">
 <head>
@@ -180,7 +186,10 @@ class _Console:
     async def login(self, request: web.Request) -> web.Response:
         """Log in."""
         self._door.check_form(request)
-        form = await request.post()
+        try:
+            form = await request.post()
+        except (LookupError, ValueError):
+            raise Problem("parameter", "the form cannot be read") from None
         then = str(form.get("next", ""))
         response = _redirect("./" + (quote(then, safe=_QUERY) if then.startswith("?") else ""))
         try:
@@ -229,9 +238,8 @@ async def _problem_kind(request: web.Request) -> web.Response:
 
 
 async def _file(request: web.Request, name: str | None = None) -> web.StreamResponse:
-    wanted = name or request.match_info["name"]
-    path = (STATIC / wanted).resolve()
-    if not path.is_relative_to(STATIC.resolve()) or not path.is_file() or path.suffix not in _TYPES:
+    path = _FILES.get(name or request.match_info["name"])
+    if path is None:
         raise Problem("not-found", "this console has no such file")
     return web.FileResponse(path, headers={"Content-Type": _TYPES[path.suffix], "Cache-Control": "no-cache"})
 

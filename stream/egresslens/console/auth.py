@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -162,8 +161,6 @@ class Proxies:
 class Nobody:
     """Nobody needs to log in: only this machine reaches the console."""
 
-    has_login = False
-
     def user(self, _: web.BaseRequest) -> None:
         """Nobody in particular."""
         return
@@ -171,8 +168,6 @@ class Nobody:
 
 class NamedByProxy:
     """A reverse proxy logs people in, and names them in a header."""
-
-    has_login = False
 
     def __init__(self, header: str, proxies: Proxies) -> None:
         self._header = header
@@ -200,8 +195,6 @@ class NamedByProxy:
 
 class Login:
     """Users of the password file: HTTP basic authentication for programs, a session for browsers."""
-
-    has_login = True
 
     def __init__(self, passwords: Passwords, proxies: Proxies, clock: Clock) -> None:
         self._passwords = passwords
@@ -324,13 +317,14 @@ def _basic(header: str) -> tuple[str, str] | None:
         return None
     try:
         user, _, password = base64.b64decode(given.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return "", ""
     return user, password
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
+    # Headers are read with surrogates where they are no UTF-8.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _network(address: str) -> str:
