@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egresslens.console.answers.graph import EDGES, domain_of, fair, grouped_edges
+from egresslens.console.answers.graph import EDGES, MARKED, domain_of, fair, grouped_edges, marked
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 SUMS = ("requests", "errors", "mismatches", "bytes_sent", "bytes_received")
@@ -22,12 +22,13 @@ def edge(host: str = "api.example.com", workload: str = "cart", **given: Any) ->
         "label": "passthrough", "destination_host": host, "destination_port": 443,
         "destination_scope": "external", "destination_kind": None, "destination_region": "eu-west-1",
         "service_entry": None, "is_not_judged": False, "requests": 1, "errors": 0, "mismatches": 0,
-        "bytes_sent": 10, "bytes_received": 5, "first_seen": NOW, "last_seen": NOW, **given,
+        "bytes_sent": 10, "bytes_received": 5, "first_seen": NOW, "last_seen": NOW,
+        "seen_first": False, **given,
     }  # fmt: skip
 
 
 def edges(*rows: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=EDGES)
+    return pl.DataFrame(list(rows), schema=MARKED)
 
 
 def by_domain(*rows: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,7 +82,20 @@ def test_by_namespace_workloads_are_counted():
 
 def test_without_groups_every_edge_stays():
     rows = edges(edge(), edge("b.example.com"))
-    assert grouped_edges(rows, "workload", "host").select(*EDGES).equals(rows)
+    assert grouped_edges(rows, "workload", "host").select(*MARKED).equals(rows)
+
+
+@pytest.mark.parametrize(("seen_first", "is_new"), [((True, True), True), ((True, False), False)])
+def test_a_domain_was_seen_first_if_all_of_its_hosts_were(seen_first: tuple[bool, ...], is_new: bool):
+    [row] = by_domain(*(edge(f"{one}.example.com", seen_first=first) for one, first in enumerate(seen_first)))
+    assert row["seen_first"] is is_new
+
+
+def test_what_was_seen_first_is_marked_also_without_a_cluster_and_a_port():
+    rows = edges(edge(destination_port=None), edge("b.example.com")).select(*EDGES)
+    place = ["source_cluster", "destination_host", "destination_port"]
+    news = pl.DataFrame([(None, "api.example.com", None)], schema=place, orient="row")
+    assert marked(rows, news)["seen_first"].to_list() == [True, False]
 
 
 def test_a_flood_of_one_label_does_not_push_out_another():

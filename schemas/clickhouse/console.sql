@@ -205,7 +205,7 @@ LIMIT {limit:UInt32}
 -- section: first_seen
 SELECT source_cluster, destination_host, destination_port
 FROM ${database}.raw_view_destinations AS row
-WHERE destination_host IS NOT NULL
+WHERE destination_host IS NOT NULL${narrow_destination}
 GROUP BY source_cluster, destination_host, destination_port
 HAVING min(row.first_seen) >= {since:DateTime('UTC')} AND min(row.first_seen) < {until:DateTime('UTC')}
 ORDER BY min(row.first_seen) DESC

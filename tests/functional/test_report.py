@@ -334,8 +334,9 @@ def test_the_views_answer_per_hour(database: Database):
     assert [(row["window_start"].hour, row["requests"]) for row in found] == [(9, 2), (10, 3)]
 
 
-def test_what_is_not_judged_yet_is_counted(database: Database):
-    see(database, window())
+@pytest.mark.parametrize("cluster", ["prod", None])
+def test_what_is_not_judged_yet_is_counted(database: Database, cluster: str | None):
+    see(database, window(source_cluster=cluster))
     when = period(database.settings, HOUR, HOUR + timedelta(hours=2), NOW, exact=True)
     assert ask(database.reader, database.settings, "external", when, Selection()).not_judged == 1
     judge(database)

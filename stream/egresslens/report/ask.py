@@ -291,6 +291,12 @@ def _parts(settings: Settings, period: Period, narrowed: Narrowed) -> Mapping[st
         "narrow": all_of,
         "narrow_events": all_of,
         "narrow_new": began + _plainly(tests),
+        # Whoever asks for a source still wants to know when the whole mesh saw a destination first.
+        "narrow_destination": "".join(
+            f" AND {test}"
+            for name, test in tests.items()
+            if name == "host" or name.startswith("destination_")
+        ),
         "narrow_coverage": _plainly({name: test for name, test in tests.items() if name != "host"}),
     }
 
@@ -314,7 +320,8 @@ def count_not_judged(reader: Client, settings: Settings, period: Period, selecti
     """Destinations in the range that no judgement was made for yet."""
     parts = _parts(settings, period, selection)
     rows = reader.query(
-        "SELECT uniqExact(source_cluster, source_namespace, destination_host, destination_port) "  # noqa: S608
+        # Of a tuple: several arguments leave out rows where one is absent.
+        "SELECT uniqExact((source_cluster, source_namespace, destination_host, destination_port)) "  # noqa: S608
         f"FROM {parts['windows']} AS row WHERE row.service_entry_reason IS NULL{parts['narrow']}",
         _parameters(period, selection),
     ).result_rows

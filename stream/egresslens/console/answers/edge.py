@@ -20,7 +20,7 @@ from egresslens.console.answers.graph import (
     edges_question,
     first_seen_question,
     grouped_edges,
-    new_destinations,
+    marked,
     read_edges,
     to_edges,
 )
@@ -36,7 +36,6 @@ _SOURCE_COLUMNS: Final = {
     "source_workload": "coalesce(row.source_workload, row.source_ip_workload)",
     "source_ip": "if(coalesce(row.source_workload, row.source_ip_workload) IS NULL, row.source_ip, NULL)",
 }
-_MAX_HOSTS: Final = 10_000
 
 
 class EdgeParams(Ranged):
@@ -174,10 +173,11 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
         return console_question(context.settings, name, period, key, labels=labels)
 
     edges = edges_question(context, period, key, labels)
-    rows = grouped_edges(read_edges(context, edges), params.group_source, params.group_destination)
-    if rows.is_empty():
+    found = read_edges(context, edges)
+    if found.is_empty():
         raise Problem("not-found", "the range holds no traffic of this edge")
     news = first_seen_question(context, period, key).frame(context.reader)
+    rows = grouped_edges(marked(found, news), params.group_source, params.group_destination)
     questions = {
         "edge": edges,
         "timeline": asked("timeline"),
@@ -197,7 +197,7 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
     latency = answers["latency"].row(0, named=True)
     return EdgeDetail(
         range=Range.of(period),
-        edge=to_edges(context, rows, period, new_destinations(news))[0],
+        edge=to_edges(context, rows, period)[0],
         timeline=[
             Point(**{name: row[name] for name in Point.model_fields})
             for row in answers["timeline"].iter_rows(named=True)

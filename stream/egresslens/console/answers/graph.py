@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import polars as pl
 from pydantic import Field
@@ -41,6 +41,8 @@ EDGES: Final[dict[str, pl.DataType]] = {
     "first_seen": TIMESTAMP,
     "last_seen": TIMESTAMP,
 }
+# And whether the mesh saw the destination first within the range.
+MARKED: Final[dict[str, pl.DataType]] = {**EDGES, "seen_first": pl.Boolean()}
 
 
 class GraphParams(Labelled):
@@ -135,7 +137,7 @@ def graph(context: Context, params: GraphParams) -> Graph:
     with ThreadPoolExecutor(max_workers=1) as beside:
         seen_first = beside.submit(news.frame, context.reader)
         rows = read_edges(context, question)
-    new = new_destinations(seen_first.result())
+    rows = marked(rows, seen_first.result())
     grouped = grouped_edges(rows, params.group_source, params.group_destination)
     kept, rest = fair(grouped, params.limit, params.measure)
     return Graph(
@@ -143,7 +145,7 @@ def graph(context: Context, params: GraphParams) -> Graph:
         totals=_totals(rows, grouped),
         left_off=LeftOff(edges=int(rest["edges"].sum()), requests=int(rest["requests"].sum())),
         not_judged=_not_judged(rows),
-        edges=to_edges(context, pl.concat([kept, rest]), period, new),
+        edges=to_edges(context, pl.concat([kept, rest]), period),
         sql=[Sql.of("edges", question), Sql.of("new", news)],
     )
 
@@ -182,16 +184,26 @@ def first_seen_question(context: Context, period: Period, narrowed: Narrowed) ->
     return console_question(context.settings, "first_seen", period, narrowed)
 
 
-def to_edges(
-    context: Context, rows: pl.DataFrame, period: Period, new: frozenset[tuple[Any, ...]]
-) -> list[Edge]:
-    """Rows of the question for edges as edges."""
+def marked(rows: pl.DataFrame, news: pl.DataFrame) -> pl.DataFrame:
+    """EDGES as MARKED, by the answer to the question for what was seen first."""
+    place = ["source_cluster", *_DESTINATION]
+    first = news.select(pl.col(name).cast(EDGES[name]) for name in place)
+    return rows.join(
+        first.with_columns(seen_first=pl.lit(value=True)),
+        on=place,
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    ).with_columns(pl.col("seen_first").fill_null(value=False))
+
+
+def to_edges(context: Context, rows: pl.DataFrame, period: Period) -> list[Edge]:
+    """Grouped rows as edges."""
     registered = registered_at(context, rows)
     found = []
     for row in rows.iter_rows(named=True):
         since = registered.get((row["source_cluster"] or "", row["service_entry"]))
-        where = _where(row)
-        is_new = where in new or (since is not None and period.since <= since < period.until)
+        is_new = row["seen_first"] or (since is not None and period.since <= since < period.until)
         values = {name: row[name] for name in Edge.model_fields if name in row}
         found.append(
             Edge(
@@ -242,22 +254,15 @@ def registered_at(context: Context, rows: pl.DataFrame) -> dict[tuple[str, str |
     }
 
 
-def _where(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["source_cluster"], row["destination_host"], row["destination_port"]
-
-
-def new_destinations(rows: pl.DataFrame) -> frozenset[tuple[Any, ...]]:
-    """Destinations seen first within the range; and, without host and port, the domains of which all are."""
-    return frozenset(map(_where, rows.iter_rows(named=True)))
-
-
 def grouped_edges(
     rows: pl.DataFrame, group_source: GroupSource, group_destination: GroupDestination
 ) -> pl.DataFrame:
-    """Put EDGES together: what is no longer told apart is null.
+    """Put edges (MARKED) together: what is no longer told apart is null.
+
+    A domain was seen first if all of its hosts and ports were.
 
     Returns:
-        EDGES, with destination_domain, and the numbers of sources, destinations and edges in each.
+        MARKED, with destination_domain, and the numbers of sources, destinations and edges in each.
     """
     domains = {host: domain_of(host) for host in rows["destination_host"].unique() if host is not None}
     domain = pl.col("destination_host").replace_strict(domains, return_dtype=pl.String)
@@ -273,7 +278,7 @@ def grouped_edges(
         nothing = (pl.lit(None, EDGES[name]).alias(name) for name in alike)
         grouped = _together(named, key).with_columns(*nothing)
     return grouped.with_columns(pl.lit(1, pl.Int64).alias("edges")).select(
-        *EDGES, "destination_domain", "sources", "destinations", "edges"
+        *MARKED, "destination_domain", "sources", "destinations", "edges"
     )
 
 
@@ -295,7 +300,12 @@ def fair(rows: pl.DataFrame, limit: int, measure: str) -> tuple[pl.DataFrame, pl
     )
     other = (pl.lit(OTHER).alias(name) for name in ("destination_host", "destination_domain"))
     count = rest.group_by("label").agg(pl.len().cast(pl.Int64).alias("edges"))
-    summed = _together(rest, ["label"]).join(count, on="label").with_columns(*nothing, *other).sort("label")
+    summed = (
+        _together(rest, ["label"])
+        .join(count, on="label")
+        .with_columns(*nothing, *other, seen_first=pl.lit(value=False))
+        .sort("label")
+    )
     return kept.select(rows.columns), summed.select(rows.columns)
 
 
@@ -325,6 +335,7 @@ def _together(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
         pl.struct(*_SOURCE).n_unique().cast(pl.Int64).alias("sources"),
         pl.struct(*_DESTINATION).n_unique().cast(pl.Int64).alias("destinations"),
         pl.col("is_not_judged").any(),
+        pl.col("seen_first").all(),
         *(pl.when(pl.col(name).n_unique() == 1).then(pl.col(name).first()).alias(name) for name in _JUDGED),
         pl.col("first_seen").min(),
         pl.col("last_seen").max(),
