@@ -74,7 +74,7 @@ format: venv ## Put the code into its one layout
 
 .PHONY: test
 test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (under 15 minutes)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-extended
 test-extended: venv ## Tests beside `make test`: the compose stack, TLS and ACLs, two brokers (5 minutes)

@@ -44,8 +44,8 @@ def main() -> None:
 
 
 def line(timings: list[Timing]) -> str:
-    broker = median(one.broker_s / one.records for one in timings) * 1e6
-    store = median(one.store_s / one.records for one in timings) * 1e6
+    broker = median(one.broker_us for one in timings)
+    store = median(one.store_us for one in timings)
     return (
         f"{mid(timings, 'rate'):9,.0f} records/s, CPU us/record: worker {mid(timings, 'cpu_us'):.1f}, "
         f"broker {broker:.1f}, store {store:.1f}"

@@ -213,6 +213,16 @@ class Timing:
         """Microseconds of CPU per record."""
         return self.cpu_s / self.records * 1e6
 
+    @property
+    def broker_us(self) -> float:
+        """Microseconds of the broker's CPU per record."""
+        return self.broker_s / self.records * 1e6
+
+    @property
+    def store_us(self) -> float:
+        """Microseconds of the store's CPU per record."""
+        return self.store_s / self.records * 1e6
+
 
 class WrongResultError(RuntimeError):
     """A job did not give the counts that the traffic has."""

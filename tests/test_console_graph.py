@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from egresslens.console.answers.graph import EDGES, MARKED, domain_of, fair, grouped_edges, marked
+from egresslens.console.answers.graph import (
+    EDGES,
+    MARKED,
+    GraphParams,
+    domain_of,
+    fair,
+    grouped_edges,
+    marked,
+)
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
 SUMS = ("requests", "errors", "mismatches", "bytes_sent", "bytes_received")
@@ -50,6 +58,25 @@ def by_domain(*rows: dict[str, Any]) -> list[dict[str, Any]]:
 )
 def test_hosts_have_a_registrable_domain_and_addresses_are_their_own(host: str | None, domain: str | None):
     assert domain_of(host) == domain
+
+
+@pytest.mark.parametrize(
+    ("sources", "destinations", "groups"),
+    [
+        (60, 120, ("workload", "host")),
+        (61, 120, ("namespace", "host")),
+        (60, 121, ("workload", "domain")),
+    ],
+)
+def test_a_graph_of_many_is_grouped_if_that_is_left_to_it(
+    sources: int, destinations: int, groups: tuple[str, str]
+):
+    params = GraphParams(group_source="auto", group_destination="auto")
+    assert params.groups(sources, destinations) == groups
+
+
+def test_a_graph_is_grouped_as_asked_for_whatever_its_size():
+    assert GraphParams().groups(1_000, 1_000) == ("workload", "host")
 
 
 def test_hosts_of_one_owner_become_one_edge():

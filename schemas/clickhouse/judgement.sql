@@ -1,5 +1,6 @@
 -- Pieces of judged.sql, one per section: the same rules as judge.judgement.combine, which tests compare. A `row`
 -- has seen_at (when its source had its address), ips and registered (the mesh named the host) beside its columns.
+-- Names are judged last (judged_at): without them nothing is judged, also if addresses are.
 
 -- section: judged_with
 (SELECT groupUniqArray(cluster) FROM ${database}.raw_pods) AS pod_clusters,
@@ -25,6 +26,7 @@ if(
 ) AS ip_geos,
 places[arrayFirstIndex(geo -> geo != '', geos)] AS geo_at,
 multiIf(
+    judged_at = 0, 0,
     judged_declared_scope IS NOT NULL, 1,
     judged_scope = 'mesh' AND row.registered, 2,
     ip_scope = 'external', 3,
@@ -34,6 +36,7 @@ multiIf(
     0
 ) AS scope_by,
 multiIf(
+    judged_at = 0, 0,
     judged_declared_region IS NOT NULL, 1,
     length(ip_regions) > 1, 2,
     length(ip_regions) = 1, 3,

@@ -77,6 +77,11 @@ def combine(parts: list[pl.DataFrame]) -> pl.DataFrame:
     )
 
 
+def clusters(observed: pl.DataFrame) -> list[str]:
+    """Names of the clusters in OBSERVED, sorted."""
+    return sorted(name for name in observed["source_cluster"].unique() if name)
+
+
 def _not_gateway() -> pl.Expr:
     return pl.col("hop").ne_missing(pl.lit("gateway"))
 

@@ -233,6 +233,11 @@ class Settings(Rules):
         """The part of the settings that decides what is stored."""
         return Rules.model_validate({name: getattr(self, name) for name in Rules.model_fields})
 
+    @property
+    def alerts_group(self) -> str:
+        """Consumer group of the alerts process."""
+        return f"{self.kafka_group}-alerts"
+
     def masked(self) -> dict[str, Any]:
         """All settings as plain values, secrets as asterisks (an unset secret stays empty)."""
         return {

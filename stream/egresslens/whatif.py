@@ -103,6 +103,13 @@ def whatif(observed: pl.DataFrame, registries: Registries, policy: Policy = "reg
     )
 
 
+def by_verdict(found: pl.DataFrame) -> dict[str, int]:
+    """Requests of RESULT by verdict, of every verdict that there is."""
+    return {
+        verdict: int(found.filter(pl.col("verdict") == verdict)["requests"].sum()) for verdict in VERDICTS
+    }
+
+
 def applied(registries: Registries, objects: Sequence[Object]) -> Registries:
     """Every cluster's registry with the objects over it; also the one for any cluster, if there is none."""
     if not len(registries):

@@ -297,6 +297,13 @@ def test_grouping_adds_up(page: Page):
     assert sorted(text.strip() for text in sources) == ["pay", "shop"]
 
 
+def test_an_edge_of_a_namespace_and_a_domain_opens(page: Page):
+    visit(page, "gs=namespace&gd=domain")
+    page.locator('.middle g.edge[aria-label*="example.com: let out unknown, 8 requests"]').press("Enter")
+    expect(page.locator("#panel .facts").first).to_be_visible()
+    assert amount(page, "Requests") == "8"
+
+
 def test_the_graph_is_walked_with_arrow_keys(page: Page):
     visit(page)
     page.locator('.nodes [tabindex="0"]').focus()

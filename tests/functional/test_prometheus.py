@@ -89,17 +89,19 @@ def grow(worker: WorkerMetrics, alerts: AlertsMetrics, windows: Windows, scrape:
 def processes() -> Iterator[int]:
     """A port that serves a worker's metrics at /metrics, grown by each scrape; at /alerts the others."""
     worker, alerts, windows = WorkerMetrics(100), AlertsMetrics(), Windows(100)
-    scrapes = iter(range(10_000))
+    scrapes, one_at_a_time = iter(range(10_000)), threading.Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             served: StreamMetrics = worker if self.path == "/metrics" else alerts
-            if served is worker:
-                grow(worker, alerts, windows, next(scrapes))
+            with one_at_a_time:
+                if served is worker:
+                    grow(worker, alerts, windows, next(scrapes))
+                page = served.exposition()
             self.send_response(200)
             self.send_header("Content-Type", "text/plain; version=0.0.4")
             self.end_headers()
-            self.wfile.write(served.exposition())
+            self.wfile.write(page)
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -244,6 +244,7 @@ def test_events_are_judged_by_their_own_address(database: Database, load: Load):
         event(
             at,
             source_cluster="prod",
+            source_namespace="web",
             destination_host="cdn.example.com",
             destination_host_source="sni",
             destination_port=443,
@@ -276,6 +277,16 @@ def test_what_was_not_judged_yet_says_so_and_is_by_the_next_refresh(database: Da
     assert load.refresh() == Refreshed(1, 0, 1)  # type: ignore[attr-defined]
     [after] = database.view("windows_1m")
     assert after["service_entry"] == "net/api"
+
+
+def test_what_is_judged_by_its_address_alone_is_not_judged_yet(database: Database, load: Load):
+    load(registry(entry("net/api", "api.example.com", location="MESH_INTERNAL")))
+    see(database, window(destination_host="api.example.com", destination_ips=["93.184.216.34"]))
+    load.refresh()  # type: ignore[attr-defined]
+    # As a reader finds it before the names are written, which are last.
+    database.writer.command(f"TRUNCATE TABLE {database.settings.database}.raw_judgements")
+    [row] = database.view("windows_1m")
+    assert (row["destination_scope"], row["destination_scope_reason"]) == ("unknown", "not judged yet")
 
 
 def test_a_refresh_judges_only_what_is_new(database: Database, load: Load):

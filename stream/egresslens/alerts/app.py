@@ -66,7 +66,7 @@ class Alerter:
         self.metrics = AlertsMetrics()
         self.outages: set[str] = set()
         self.app = create_batch_app(
-            f"{settings.kafka_group}-alerts",
+            settings.alerts_group,
             client.brokers(settings),
             hooks=Hooks(on_assigned=self._assigned, on_gap=self._gap),
             credentials=client.faust_credentials(settings),

@@ -85,7 +85,7 @@ def main() -> None:
         raise
     except OSError as error:
         click.secho(str(error), fg="red", err=True)
-        sys.exit(EX_NOINPUT)
+        sys.exit(EX_NOINPUT if error.filename else EX_UNAVAILABLE)
     except SettingsError as error:
         click.secho(str(error), fg="red", err=True)
         sys.exit(EX_CONFIG)

@@ -10,6 +10,7 @@ import click
 from egresslens.advise import Options, advise, render, render_diff
 from egresslens.cli.history import load_history, options
 from egresslens.cli.span import Span
+from egresslens.observed import clusters
 from egresslens.settings import load
 
 _DEFAULT = Options()
@@ -82,7 +83,7 @@ def command(
     history = load_history(
         load(file=config), logs=logs, registry_paths=registry_paths, since=since, cluster=cluster
     )
-    seen = sorted(name for name in history.traffic["source_cluster"].unique() if name)
+    seen = clusters(history.traffic)
     if len(seen) > 1:
         raise click.UsageError(f"entries are for one cluster: name it with --cluster ({', '.join(seen)})")
     chosen = Options(

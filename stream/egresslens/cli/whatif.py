@@ -18,7 +18,7 @@ from egresslens.registry.value import Registries, Registry
 from egresslens.settings import load
 from egresslens.summary import source_name
 from egresslens.text import ascii_json
-from egresslens.whatif import VERDICTS, Policy, applied, whatif
+from egresslens.whatif import Policy, applied, by_verdict, whatif
 
 EXIT_BLOCKED: Final = 1
 
@@ -73,9 +73,7 @@ def command(
     found = whatif(
         traffic, Registries([added]) if only else applied(history.registries, added.objects), policy
     )
-    requests = {
-        verdict: int(found.filter(pl.col("verdict") == verdict)["requests"].sum()) for verdict in VERDICTS
-    }
+    requests = by_verdict(found)
     if shape == "json":
         rows = ascii_json(",".join(json_rows(found))) if found.height else ""
         click.echo(f'{{"requests":{orjson.dumps(requests).decode()},"rows":[{rows}]}}')

@@ -47,13 +47,7 @@ def workers(admin: KafkaAdminClient, settings: Settings) -> list[Finding]:
     try:
         found = _describe(admin, group)
     except GroupAuthorizationFailedError:
-        return [
-            fail(
-                part,
-                f"the group {group} may not be used by this user",
-                allow(settings, "group", group, "READ"),
-            )
-        ]
+        return [_refused(part, group, settings)]
     members = len(found["members"]) if found else 0
     if not members:
         return [fail(part, f"nobody is in the group {group}: no worker runs", "Start `egresslens worker`.")]
@@ -83,17 +77,11 @@ def workers(admin: KafkaAdminClient, settings: Settings) -> list[Finding]:
 
 def alerts(admin: KafkaAdminClient, settings: Settings) -> list[Finding]:
     """Whether the alerts process runs."""
-    group = f"{settings.kafka_group}-alerts"
+    group = settings.alerts_group
     try:
         found = _describe(admin, group)
     except GroupAuthorizationFailedError:
-        return [
-            fail(
-                "alerts",
-                f"the group {group} may not be used by this user",
-                allow(settings, "group", group, "READ"),
-            )
-        ]
+        return [_refused("alerts", group, settings)]
     if not found or not found["members"]:
         return [
             warn(
@@ -103,6 +91,12 @@ def alerts(admin: KafkaAdminClient, settings: Settings) -> list[Finding]:
             )
         ]
     return [ok("alerts", f"{len(found['members'])} in the group {group}")]
+
+
+def _refused(part: str, group: str, settings: Settings) -> Finding:
+    return fail(
+        part, f"the group {group} may not be used by this user", allow(settings, "group", group, "READ")
+    )
 
 
 def _describe(admin: KafkaAdminClient, group: str) -> Mapping[str, Any]:
@@ -121,13 +115,7 @@ def lag(admin: KafkaAdminClient, settings: Settings, now: datetime, timeout_s: f
     try:
         found = places(admin, settings, timeout_s)
     except GroupAuthorizationFailedError:
-        return [
-            fail(
-                part,
-                f"what {group} has committed may not be seen by this user",
-                allow(settings, "group", group, "READ"),
-            )
-        ]
+        return [_refused(part, group, settings)]
     return judge_lag(found, now) if found else [skipped(part, "there is nothing to read")]
 
 

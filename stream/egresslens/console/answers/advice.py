@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final, Literal
 
 import polars as pl
@@ -15,28 +15,25 @@ from egresslens.clickhouse.observed import read_observed
 from egresslens.console.answers import Context
 from egresslens.console.answers.reports import Call
 from egresslens.console.models import Count, Model, Time
-from egresslens.console.params import Nothing, SpanText, Text
+from egresslens.console.params import Ranged, SpanText, Text
 from egresslens.console.problems import Problem
+from egresslens.observed import clusters
 from egresslens.registry import store
 from egresslens.registry.value import Registries
 from egresslens.span import span
-from egresslens.whatif import VERDICTS, Policy, applied, whatif
+from egresslens.whatif import Policy, applied, by_verdict, whatif
 
 _LISTED: Final = 1_000
 _DEFAULT: Final = Options()
-_LONGEST: Final = timedelta(days=10 * 365)
+_BACK: Final = timedelta(days=30)
 Requests = dict[str, Count]
 
 
-class LookBack(Nothing):
+class LookBack(Ranged):
     """The history that is looked at."""
 
-    since: SpanText = Field("30d", description="How far to look back.")
+    since: SpanText | None = Field(None, description="How far to look back from `until`; default 30d.")
     cluster: Text | None = Field(None, description="Only what this cluster's proxies logged.")
-
-    def back(self) -> timedelta:
-        """How far."""
-        return min(span(self.since), _LONGEST)
 
 
 class AdviceParams(LookBack):
@@ -156,8 +153,9 @@ def advice(context: Context, params: AdviceParams) -> AdviceAnswer:
     Raises:
         Problem: the traffic is of several clusters, and none is named.
     """
-    traffic, registries = _history(context, params)
-    cluster = _cluster(traffic, params)
+    since, until = params.moments(context.now, _BACK)
+    traffic, registries = _history(context, since, until, params.cluster)
+    cluster = _cluster(traffic, params.cluster)
     options = Options(
         into=params.into,
         min_requests=params.min_requests,
@@ -167,7 +165,7 @@ def advice(context: Context, params: AdviceParams) -> AdviceAnswer:
         sidecars=params.sidecars,
         registry_only=params.registry_only,
     )
-    found = _advise(context, options, traffic, registries, cluster)
+    found = advise(traffic, registries.of(cluster), options, until)
     return AdviceAnswer(
         cluster=cluster,
         since=found.since,
@@ -190,8 +188,8 @@ def advice(context: Context, params: AdviceParams) -> AdviceAnswer:
             for one in found.unused
         ],
         whatif=WhatIfBoth(
-            now=_by_verdict(whatif(traffic, registries)),
-            applied=_by_verdict(whatif(traffic, _with(registries, found))),
+            now=by_verdict(whatif(traffic, registries)),
+            applied=by_verdict(whatif(traffic, _with(registries, found))),
         ),
     )
 
@@ -202,52 +200,41 @@ def what_if(context: Context, params: WhatIfParams) -> WhatIf:
     Raises:
         Problem: `advised`, and the traffic is of several clusters, and none is named.
     """
-    traffic, registries = _history(context, params)
+    since, until = params.moments(context.now, _BACK)
+    traffic, registries = _history(context, since, until, params.cluster)
     if params.advised:
-        cluster = _cluster(traffic, params)
-        registries = _with(registries, _advise(context, Options(), traffic, registries, cluster))
+        cluster = _cluster(traffic, params.cluster)
+        registries = _with(registries, advise(traffic, registries.of(cluster), Options(), until))
     if params.namespace is not None:
         traffic = traffic.filter(pl.col("source_namespace") == params.namespace)
     found = whatif(traffic, registries, params.policy)
     rows = found.head(params.limit).select(*Judged.model_fields)
     return WhatIf(
-        since=context.now - params.back(),
-        until=context.now,
-        requests=_by_verdict(found),
+        since=since,
+        until=until,
+        requests=by_verdict(found),
         rows=[Judged(**row) for row in rows.iter_rows(named=True)],
         more=found.height > params.limit,
     )
 
 
-def _history(context: Context, params: LookBack) -> tuple[pl.DataFrame, Registries]:
+def _history(
+    context: Context, since: datetime, until: datetime, cluster: str | None
+) -> tuple[pl.DataFrame, Registries]:
     settings, reader = context.settings, context.reader
-    since = context.now - params.back()
-    traffic = read_observed(reader, settings, since, context.now, params.cluster)
-    return traffic, store.read(reader, settings)
+    return read_observed(reader, settings, since, until, cluster), store.read(reader, settings)
 
 
-def _cluster(traffic: pl.DataFrame, params: LookBack) -> str | None:
-    seen = sorted(name for name in traffic["source_cluster"].unique() if name)
-    if params.cluster is None and len(seen) > 1:
+def _cluster(traffic: pl.DataFrame, named: str | None) -> str | None:
+    seen = clusters(traffic)
+    if named is None and len(seen) > 1:
         raise Problem("cluster", f"the traffic is of {len(seen)} clusters", clusters=seen[:_LISTED])
-    return params.cluster or (seen[0] if seen else None)
-
-
-def _advise(
-    context: Context, options: Options, traffic: pl.DataFrame, registries: Registries, cluster: str | None
-) -> Advice:
-    return advise(traffic, registries.of(cluster), options, context.now)
+    return named or (seen[0] if seen else None)
 
 
 def _with(registries: Registries, found: Advice) -> Registries:
     objects = [one.object for one in (*found.entries, *found.sidecars)]
     return applied(registries, objects)
-
-
-def _by_verdict(found: pl.DataFrame) -> Requests:
-    return {
-        verdict: int(found.filter(pl.col("verdict") == verdict)["requests"].sum()) for verdict in VERDICTS
-    }
 
 
 def _object(one: Advised) -> AdvisedObject:

@@ -24,6 +24,9 @@ GroupSource = Literal["workload", "namespace"]
 GroupDestination = Literal["host", "domain"]
 
 MAX_EDGES: Final = 10_000
+# Where it is left to us: with more than these a picture is a tangle.
+_MANY_SOURCES: Final = 60
+_MANY_DESTINATIONS: Final = 120
 # Edges that are read; more than these nobody could look at, and putting them together would take too long.
 _READ: Final = 500_000
 _SOURCE: Final = ("source_cluster", "source_namespace", "source_workload", "source_ip")
@@ -48,9 +51,14 @@ MARKED: Final[dict[str, pl.DataType]] = {**EDGES, "seen_first": pl.Boolean()}
 class GraphParams(Labelled):
     """Which graph."""
 
-    group_source: GroupSource = Field("workload", description="What is an edge's source.")
-    group_destination: GroupDestination = Field(
-        "host", description="What is its destination: host and port, or the registrable domain."
+    group_source: GroupSource | Literal["auto"] = Field(
+        "workload",
+        description=f"What is an edge's source; auto: namespace, if there are more than {_MANY_SOURCES}.",
+    )
+    group_destination: GroupDestination | Literal["auto"] = Field(
+        "host",
+        description="What is its destination: host and port, or the registrable domain; "
+        f"auto: domain, if there are more than {_MANY_DESTINATIONS}.",
     )
     measure: Literal["requests", "bytes"] = Field(
         "requests", description="By what the heaviest edges are chosen."
@@ -58,6 +66,15 @@ class GraphParams(Labelled):
     limit: int = Field(
         1_000, ge=1, le=MAX_EDGES, description="Edges at most; the rest is summed as `(other)`."
     )
+
+    def groups(self, sources: int, destinations: int) -> tuple[GroupSource, GroupDestination]:
+        """What edges are of, in a graph of so many sources and destinations."""
+        source, destination = self.group_source, self.group_destination
+        if source == "auto":
+            source = "namespace" if sources > _MANY_SOURCES else "workload"
+        if destination == "auto":
+            destination = "domain" if destinations > _MANY_DESTINATIONS else "host"
+        return source, destination
 
 
 class Edge(Model):
@@ -117,6 +134,8 @@ class Graph(Model):
     """Who called what."""
 
     range: Range
+    group_source: GroupSource = Field(description="What each edge's source is.")
+    group_destination: GroupDestination = Field(description="What each edge's destination is.")
     totals: Totals
     left_off: LeftOff
     not_judged: Count = Field(description="Destinations that no judgement was made for yet.")
@@ -138,11 +157,15 @@ def graph(context: Context, params: GraphParams) -> Graph:
         seen_first = beside.submit(news.frame, context.reader)
         rows = read_edges(context, question)
     rows = marked(rows, seen_first.result())
-    grouped = grouped_edges(rows, params.group_source, params.group_destination)
+    sources, destinations = rows.select(*_SOURCE).n_unique(), rows.select(*_DESTINATION).n_unique()
+    group_source, group_destination = params.groups(sources, destinations)
+    grouped = grouped_edges(rows, group_source, group_destination)
     kept, rest = fair(grouped, params.limit, params.measure)
     return Graph(
         range=Range.of(period),
-        totals=_totals(rows, grouped),
+        group_source=group_source,
+        group_destination=group_destination,
+        totals=_totals(rows, sources, destinations, grouped.height),
         left_off=LeftOff(edges=int(rest["edges"].sum()), requests=int(rest["requests"].sum())),
         not_judged=_not_judged(rows),
         edges=to_edges(context, pl.concat([kept, rest]), period),
@@ -314,7 +337,7 @@ def _not_judged(rows: pl.DataFrame) -> int:
     return of.n_unique() if of.height else 0
 
 
-def _totals(rows: pl.DataFrame, grouped: pl.DataFrame) -> Totals:
+def _totals(rows: pl.DataFrame, sources: int, destinations: int, edges: int) -> Totals:
     def of(name: str, label: str | None = None) -> int:
         return int((rows.filter(pl.col("label") == label) if label else rows)[name].sum())
 
@@ -322,9 +345,9 @@ def _totals(rows: pl.DataFrame, grouped: pl.DataFrame) -> Totals:
         **{name: of(name) for name in ("requests", "errors", "bytes_sent", "bytes_received")},
         blocked=of("requests", "blackhole"),
         registered=of("requests", "outbound"),
-        sources=rows.select(*_SOURCE).n_unique() if rows.height else 0,
-        destinations=rows.select(*_DESTINATION).n_unique() if rows.height else 0,
-        edges=grouped.height,
+        sources=sources,
+        destinations=destinations,
+        edges=edges,
     )
 
 

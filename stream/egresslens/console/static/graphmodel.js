@@ -10,10 +10,11 @@ const WIDEST = 36; // px of the widest edge
 const TALLEST = 150; // px of all edges of a node together
 const THINNEST = 1.5;
 
-/** An edge's key in the API, as a list that fits into an address. */
+/** An edge's key in the API, as a list that fits into an address; with what it is grouped by, where a source is a namespace. */
 export const edgeKey = (edge) => [
   edge.source_cluster, edge.source_namespace, edge.source_workload, edge.source_ip, edge.label,
   edge.destination_host, edge.destination_port, edge.destination_host === null ? edge.destination_domain : null,
+  ...(edge.of_namespace ? ["namespace"] : []),
 ];
 
 const sourceKey = (edge) => JSON.stringify(["source", edge.source_cluster, edge.source_namespace, edge.source_workload, edge.source_ip]);

@@ -10,14 +10,13 @@ import { go, range, read } from "./state.js";
 import { link, table } from "./table.js";
 import { bytes, count, duration, plural, share, time, visible } from "./text.js";
 
-const KEY = ["source_cluster", "source_namespace", "source_workload", "source_ip", "label", "destination_host", "destination_port", "destination_domain"];
+const KEY = ["source_cluster", "source_namespace", "source_workload", "source_ip", "label", "destination_host", "destination_port", "destination_domain", "group_source"];
 
 /** Ask for the edge of the state, by the key in its address. */
 export function askEdge(state, signal) {
   const key = JSON.parse(state.edge);
   const given = Object.fromEntries(KEY.map((name, at) => [name, key[at]]));
   const groups = key[7] ? { group_destination: "domain" } : {};
-  if (key[1] && !key[2] && !key[3] && state.gs === "namespace") groups.group_source = "namespace";
   return ask("edge", { ...given, ...groups, ...range(state) }, signal);
 }
 

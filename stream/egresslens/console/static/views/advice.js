@@ -2,6 +2,7 @@ import { ask } from "../api.js";
 import { h } from "../dom.js";
 import { destinationName } from "../names.js";
 import { choice, copyable, empty, nothing, tag } from "../parts.js";
+import { range } from "../state.js";
 import { link, table } from "../table.js";
 import { count, plural, time, visible } from "../text.js";
 
@@ -15,7 +16,7 @@ export default {
   filters: ["cluster"],
 
   load: (state, signal) => ask("advice", {
-    since: state.from ? hoursSince(state.from) : state.since, cluster: state.cluster, include_blocked: state.include_blocked, registry_only: state.registry_only,
+    ...range(state), cluster: state.cluster, include_blocked: state.include_blocked, registry_only: state.registry_only,
   }, signal),
 
   says: ({ objects }) => plural(objects.length, "object to apply", "objects to apply"),
@@ -53,9 +54,6 @@ export default {
     ];
   },
 };
-
-/** Advice is about what was seen until now, whatever the range's end. */
-const hoursSince = (moment) => `${Math.max(1, Math.ceil((Date.now() - Date.parse(moment)) / 3_600_000))}h`;
 
 /** What REGISTRY_ONLY would do now, and after the advice is applied. */
 function whatif({ now, applied }) {

@@ -9,12 +9,8 @@ import { filters, go, range } from "../state.js";
 import { table } from "../table.js";
 import { bytes, count, plural, share } from "../text.js";
 
-const MANY_SOURCES = 60;
-const MANY_DESTINATIONS = 120;
 const ROWS = 20;
 const EDGES = 2000;
-
-let last = null; // {key, groups}: what the last answer was grouped by, so that a refresh asks once
 
 export default {
   id: "graph",
@@ -24,8 +20,10 @@ export default {
 
   async load(state, signal) {
     const asked = { ...range(state), ...filters(state), label: state.label };
-    const [answer, line] = await Promise.all([askGraph(state, asked, signal), ask("timeline", asked, signal)]);
-    return { ...answer, line };
+    const grouped = { measure: measureOf(state), group_source: state.gs ?? "auto", group_destination: state.gd ?? "auto", limit: EDGES };
+    const [answer, line] = await Promise.all([ask("graph", { ...asked, ...grouped }, signal), ask("timeline", asked, signal)]);
+    const edges = answer.edges.map((edge) => ({ ...edge, of_namespace: answer.group_source === "namespace" }));
+    return { ...answer, edges, line };
   },
 
   says: ({ totals }) => `${plural(totals.requests, "request")}, ${count(totals.blocked)} blocked`,
@@ -50,9 +48,9 @@ export default {
       h("section", { "aria-labelledby": "graph-title" },
         h("div", { class: "heading" }, h("h2", { id: "graph-title" }, "Egress graph"),
           choice("measure", "Width", { requests: "Requests", bytes: "Bytes" }, measure),
-          choice("gs", "Left by", { workload: "Workload", namespace: "Namespace" }, data.groups.source),
-          choice("gd", "Right by", { host: "Host", domain: "Domain" }, data.groups.destination)),
-        groupNote(data),
+          choice("gs", "Left by", { workload: "Workload", namespace: "Namespace" }, data.group_source),
+          choice("gd", "Right by", { host: "Host", domain: "Domain" }, data.group_destination)),
+        groupNote(data, state),
         notJudged(data),
         graph(edges, { measure, shown: Number(state.rows) || ROWS, fresh, choose })),
       h("section", { "aria-labelledby": "table-title" }, h("h2", { id: "table-title" }, "The graph as a table"), edgeTable(edges, fresh)),
@@ -63,25 +61,8 @@ export default {
 
 const measureOf = (state) => (state.measure === "bytes" ? "bytes" : "requests");
 
-/** Ask for the graph; where it would be hundreds of nodes and nobody chose otherwise, grouped. */
-async function askGraph(state, asked, signal) {
-  const key = JSON.stringify([asked, state.gs, state.gd]);
-  const once = (groups) => ask("graph", {
-    ...asked, measure: measureOf(state), group_source: groups.source, group_destination: groups.destination, limit: EDGES,
-  }, signal);
-  const first = last?.key === key ? last.groups : { source: state.gs ?? "workload", destination: state.gd ?? "host" };
-  const answer = await once(first);
-  const groups = {
-    source: state.gs ?? (answer.totals.sources > MANY_SOURCES ? "namespace" : "workload"),
-    destination: state.gd ?? (answer.totals.destinations > MANY_DESTINATIONS ? "domain" : "host"),
-  };
-  last = { key, groups };
-  const same = groups.source === first.source && groups.destination === first.destination;
-  const automatic = (groups.source === "namespace" && !state.gs) || (groups.destination === "domain" && !state.gd);
-  return { ...(same ? answer : await once(groups)), groups, automatic };
-}
-
-function groupNote({ automatic, totals, left_off: left }) {
+function groupNote({ group_source: source, group_destination: destination, totals, left_off: left }, state) {
+  const automatic = (source === "namespace" && !state.gs) || (destination === "domain" && !state.gd);
   if (!automatic && !left.edges) return null;
   return h("p", { class: "quiet" },
     automatic && `${plural(totals.sources, "workload")} and ${plural(totals.destinations, "destination")}: grouped to stay readable. `,
