@@ -1,7 +1,7 @@
 """`python -m chaos.soak`: a steady rate for a while, memory and lag over time.
 
-MINUTES, RATE and SEED in the environment change it. Nothing is killed. In the end every view equals the
-truth, as in chaos.
+MINUTES, RATE and SEED in the environment change it. Nothing is killed. In the end progress, windows, destinations and
+dead letters equal the truth, as in chaos.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def soak(folder: Path, seed: int, minutes: float, rate: int) -> tuple[Series, li
             placed = check.places(parts.broker.bootstrap, parts.deployment.topic, partitions)
             found = truth(traffic, placed)
             problems += check.progress_problems(parts, found, partitions)
+            problems += check.dead_letter_problems(parts, found)
             problems += check.windows_problems(parts, found)
+            problems += check.destination_problems(parts, found)
         finally:
             sender.stop()
     return series, problems
