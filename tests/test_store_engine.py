@@ -4,7 +4,15 @@ import sys
 
 import pytest
 
-from egresslens.store.engine import Engine, Limits, StoreUnavailableError, escape, quote
+from egresslens.store.engine import (
+    Engine,
+    Limits,
+    Refusals,
+    StoreUnavailableError,
+    escape,
+    quote,
+    raise_own,
+)
 from egresslens.store.errors import EngineError, StoreError
 from egresslens.store.hello import hello
 
@@ -36,6 +44,21 @@ def test_an_engines_error_keeps_its_words_and_says_its_code_once():
 
 def test_an_error_without_a_code_has_clickhouses_code_for_such():
     assert EngineError("something else").text == "Code: 1001. DB::Exception: something else. (STD_EXCEPTION)"
+
+
+@pytest.mark.parametrize(
+    ("count", "query", "code"),
+    [(1, "mine", 53), (2, "mine", 53), (1, "another's", None), (2, "another's", 319), (0, "mine", None)],
+)
+def test_an_insert_answers_for_its_own_refusals(count: int, query: str, code: int | None):
+    before = {53: Refusals(7, "TYPE_MISMATCH", "old", "mine")}
+    after = {53: Refusals(7 + count, "TYPE_MISMATCH", "new", query)}
+    if code is None:
+        raise_own(before, after, "mine")
+    else:
+        with pytest.raises(EngineError) as error:
+            raise_own(before, after, "mine")
+        assert error.value.code == code
 
 
 def test_a_refusal_reads_like_clickhouses():

@@ -1,7 +1,7 @@
 """`python -m chaos.soak`: a steady rate for a while, memory and lag over time.
 
-MINUTES, RATE and SEED in the environment change it. Nothing is killed. In the end progress, windows, destinations and
-dead letters equal the truth, as in chaos.
+MINUTES, RATE and SEED in the environment change it. Nothing is killed. In the end progress, windows,
+destinations and dead letters equal the truth, as in chaos.
 """
 
 from __future__ import annotations

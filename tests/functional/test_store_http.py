@@ -260,6 +260,27 @@ def test_an_insert_that_fails_while_its_blocks_are_written_says_so(store, clause
     assert ask(store, b"7\n", query=f"INSERT INTO {name} FORMAT TSV").status == 200
 
 
+def test_an_insert_does_not_answer_for_what_fails_beside_it(store, table):
+    address = urlsplit(store.url)
+    body = b"1\n" * 500_000
+    connection = http.client.HTTPConnection(address.hostname, address.port)
+    connection.putrequest("POST", f"/?query=INSERT+INTO+{table}+FORMAT+TSV")
+    for name, value in (
+        ("X-ClickHouse-User", "writer"),
+        ("X-ClickHouse-Key", store.writer[1]),
+        ("Content-Length", str(len(body))),
+    ):
+        connection.putheader(name, value)
+    connection.endheaders(body[:-100])
+    time.sleep(0.5)  # the insert has begun
+    assert ask(store, "SELECT toInt32('q')").code == 6
+    connection.send(body[-100:])
+    with connection.getresponse() as answer:
+        assert answer.status == 200, answer.read()
+    connection.close()
+    assert rows(store, table) == 500_000
+
+
 def test_an_insert_into_no_table_is_answered_before_its_data_ends(store):
     body = b"INSERT INTO t.nosuch FORMAT TSV\n" + b"1\n" * 4_000_000
     assert ask(store, body).code == 60

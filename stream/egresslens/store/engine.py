@@ -13,6 +13,7 @@ import json
 import os
 import re
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,12 +79,12 @@ class Engine:
         except RuntimeError as error:
             raise StoreUnavailableError(f"the engine cannot open {folder}: {error}") from error
         self._parsing = threading.Lock()
-        self._parser = Handle(self._first, close=False)
+        self._parser = Handle(self._first, self.rows, close=False)
         self._parser.set({"max_query_size": str(limits.query_bytes + 1)})
 
     def handle(self, account: Account) -> Handle:
         """A fresh handle with the account's limits; a reader's cannot write."""
-        handle = Handle(self._connect(self._target))
+        handle = Handle(self._connect(self._target), self.rows)
         if account == "reader":
             handle.set({"profile": "reader", "readonly": "2"})
         return handle
@@ -149,11 +150,42 @@ class Answer:
 _WRITING: Final = (6, 27, 53, 70, 75, 76, 117, 241, 242, 243, 252, 321, 349, 395, 469, 774)
 
 
+@dataclass(frozen=True)
+class Refusals:
+    """How often the engine refused with a code; name, message and query of the last time."""
+
+    count: int = 0
+    name: str = ""
+    message: str = ""
+    query: str = ""
+
+
+def raise_own(before: Mapping[int, Refusals], after: Mapping[int, Refusals], query: str | None) -> None:
+    """Raise what the engine refused of an insert, by its query id.
+
+    Queries of others fail at the same time, and some fail inside without harm: one more refusal, and that of
+    another query, is not ours. With several only the last is known; the insert must be repeated then.
+    """
+    for code, now in after.items():
+        more = now.count - before.get(code, Refusals()).count
+        if more and now.query == query:
+            raise EngineError(f"Code: {code}. DB::Exception: {now.message}. ({now.name})")
+        if more > 1 or (more and query is None):
+            raise EngineError(
+                "Code: 319. DB::Exception: the insert may have failed, as others did at the same time: "
+                f"{now.message}. (UNKNOWN_STATUS_OF_INSERT)"
+            )
+
+
 class Handle:
     """One connection to the engine, for one thread at a time. All methods block; errors are `EngineError`."""
 
-    def __init__(self, connection: Any, *, close: bool = True) -> None:
+    def __init__(
+        self, connection: Any, beside: Callable[[str], list[list[Any]]], *, close: bool = True
+    ) -> None:
+        """Take a connection; `beside` asks the engine while this one is inserting."""
         self._connection = connection
+        self._beside = beside
         self._closes = close
 
     def command(self, sql: str) -> None:
@@ -196,9 +228,12 @@ class Handle:
         wrong number of rows. What the engine refuses once it has read the data it only counts.
         """
         before = self._refusals()
+        token = uuid.uuid4().hex
         with _engine_errors():
-            inserter = self._connection.send_insert(sql, input_format)
+            inserter = self._connection.send_insert(f"/* {token} */ {sql}", input_format)
             try:
+                running = f"SELECT query_id FROM system.processes WHERE query LIKE '/* {token} */%'"  # noqa: S608 - ours
+                query = self._beside(running)
                 while chunk := chunks():
                     self._connection.insert_append(inserter, chunk)
                 done = self._connection.insert_done(inserter)
@@ -206,9 +241,7 @@ class Handle:
                 with contextlib.suppress(RuntimeError):
                     self._connection.insert_cancel(inserter)
                 raise
-        for code, (count, name, message) in self._refusals().items():
-            if count > before.get(code, (0, "", ""))[0]:
-                raise EngineError(f"Code: {code}. DB::Exception: {message}. ({name})")
+        raise_own(before, self._refusals(), query[0][0] if query else None)
         return Answer(
             data=b"",
             written_rows=done.rows_written(),
@@ -216,17 +249,18 @@ class Handle:
             elapsed_s=done.elapsed(),
         )
 
-    def _refusals(self) -> dict[int, tuple[int, str, str]]:
-        """How often the engine has refused to write: by code the count, its name and the last message.
+    def _refusals(self) -> dict[int, Refusals]:
+        """What the engine has refused so far, by code.
 
         Measured on chdb 4.4.0: an error while blocks are written ends an insert without a word and without a
-        row. Another insert's failure at the same moment counts as this one's, which is then repeated.
+        row; all that is left of it is here.
         """
         listed = ", ".join(map(str, _WRITING))
         rows = self.rows(
-            f"SELECT code, value, name, last_error_message FROM system.errors WHERE code IN ({listed})"  # noqa: S608 - numbers of ours
+            "SELECT code, value, name, last_error_message, query_id "  # noqa: S608 - numbers of ours
+            f"FROM system.errors WHERE code IN ({listed})"
         )
-        return {int(code): (int(count), name, message) for code, count, name, message in rows}
+        return {int(code): Refusals(int(count), *rest) for code, count, *rest in rows}
 
     def close(self) -> None:
         """Give the handle back."""
