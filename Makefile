@@ -116,5 +116,5 @@ chaos: venv ## 2 million messages through over 30 kill -9s, every view held agai
 	PYTHONPATH=tests $(BIN)/python -m chaos
 
 .PHONY: soak
-soak: venv ## A steady rate, memory and lag over time; MINUTES= (30), RATE= (4000 a second)
+soak: venv ## A steady rate, memory and lag over time; MINUTES= (30), RATE= (7000 a second)
 	PYTHONPATH=tests $(BIN)/python -m chaos.soak

@@ -42,3 +42,9 @@ def test_what_an_operator_has_set_wins(before):
     threads, options = told(before + BEGIN + TELL, POLARS_MAX_THREADS="3", _RJEM_MALLOC_CONF="narenas:2")
     assert threads == "3"
     assert options.endswith(",narenas:2")
+
+
+def test_polars_own_options_are_nobodys_wish_however_often_they_were_put_there():
+    twice = ",".join(["dirty_decay_ms:500,muzzy_decay_ms:1000"] * 2)
+    _, options = told(BEGIN + TELL, _RJEM_MALLOC_CONF=twice)
+    assert options.endswith(ENVIRONMENT["_RJEM_MALLOC_CONF"])

@@ -22,9 +22,12 @@ from chaos.traffic import make
 from chaos.truth import truth
 
 _EVERY_S: Final = 10.0
-# The first half is left out of the slopes. The traffic names a new pod with every eightieth message, so that
-# the caches of what is known of pods (parse.source) fill up: two workers' within 12 minutes at this rate.
+# The first half is left out of the slopes: what is bounded fills up. The traffic names a new pod with every
+# eightieth message, so that the caches of what is known of pods (parse.source) are full after some 14 minutes
+# at this rate; its late records touch every minute of a day, whose windows would be held until there are as
+# many as this.
 _WARM: Final = 1 / 2
+_WINDOW_KEYS: Final = 50_000
 # Growth that is called flat, per hour: less than what allocators move to and fro.
 _FLAT_MB: Final = 60.0
 
@@ -82,7 +85,9 @@ def soak(folder: Path, seed: int, minutes: float, rate: int) -> tuple[Series, li
     count, partitions = int(minutes * 60 * rate), 4
     traffic = make(seed, count, partitions)
     series = Series()
-    with running(folder, TOPIC_PARTITIONS=str(partitions), FLUSH_INTERVAL_S="1") as parts:
+    with running(
+        folder, TOPIC_PARTITIONS=str(partitions), FLUSH_INTERVAL_S="1", MAX_WINDOW_KEYS=str(_WINDOW_KEYS)
+    ) as parts:
         sender = Sender(parts.broker.bootstrap, parts.deployment.topic, traffic, folder / "sender.log")
         try:
             for number in range(2):
@@ -118,7 +123,7 @@ def soak(folder: Path, seed: int, minutes: float, rate: int) -> tuple[Series, li
 def main() -> None:
     """Run it, print the figures; end with 1 if memory or lag grows, or anything is not true."""
     minutes = float(os.environ.get("MINUTES") or 30)
-    rate = int(os.environ.get("RATE") or 4_000)
+    rate = int(os.environ.get("RATE") or 7_000)
     with tempfile.TemporaryDirectory(prefix="egresslens-soak-") as folder:
         series, problems = soak(Path(folder), int(os.environ.get("SEED") or 1), minutes, rate)
     print(series.text())

@@ -13,8 +13,9 @@ ENVIRONMENT: Final = {
     "POLARS_MAX_THREADS": str(max(1, (os.cpu_count() or 1) // 2)),
     "_RJEM_MALLOC_CONF": "dirty_decay_ms:60000,muzzy_decay_ms:60000",
 }
-# Polars puts this into the environment when it is imported, before what was there: no wish of an operator's.
-_POLARS_OWN: Final = {"_RJEM_MALLOC_CONF": "dirty_decay_ms:500,muzzy_decay_ms:1000"}
+# Polars puts this into the environment when it is imported, before what was there: no wish of an operator's,
+# however often processes that started one another have put it there.
+_POLARS_OWN: Final = {"dirty_decay_ms:500", "muzzy_decay_ms:1000"}
 
 
 def begin_anew() -> None:
@@ -25,7 +26,7 @@ def begin_anew() -> None:
     missing = {
         name: value
         for name, value in ENVIRONMENT.items()
-        if os.environ.get(name) in (None, _POLARS_OWN.get(name))
+        if name not in os.environ or _POLARS_OWN.issuperset(os.environ[name].split(","))
     }
     if missing:
         os.environ.update(missing)
