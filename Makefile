@@ -77,7 +77,7 @@ test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (under
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-extended
-test-extended: venv ## Tests beside `make test`: the compose stack, TLS and ACLs, two brokers (5 minutes)
+test-extended: venv ## Tests beside `make test`: the compose stack, TLS and ACLs, two brokers, 500,000 records
 	$(BIN)/python -m pytest -m extended
 
 .PHONY: demo

@@ -34,12 +34,14 @@ def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE_S)
     """Poll until the condition holds, and give its value; fail after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
+        asked = time.monotonic()
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {patience} s: {what}")
-        time.sleep(0.1)
+        # What takes long to tell is asked seldom: it is waited for, and needs the machine itself.
+        time.sleep(max(0.1, time.monotonic() - asked))
 
 
 @dataclass

@@ -134,6 +134,7 @@ def test_it_stays_up_takes_requests_and_ends_cleanly_on_ctrl_c(start):
     assert demo.processes() == []
 
 
+@pytest.mark.extended
 def test_a_part_that_dies_is_named_with_its_last_lines_and_nothing_is_left(start):
     demo = start()
     demo.wait_until_said("Ctrl-C stops everything")
@@ -143,6 +144,7 @@ def test_a_part_that_dies_is_named_with_its_last_lines_and_nothing_is_left(start
     assert demo.processes() == []
 
 
+@pytest.mark.extended
 def test_kill_9_of_the_demo_leaves_no_process(start):
     demo = start()
     demo.wait_until_said("Sending traffic")

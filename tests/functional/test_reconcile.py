@@ -164,6 +164,7 @@ def test_without_a_store_it_says_69(stored, monkeypatch):
     assert "ClickHouse at http://127.0.0.1:9" in said
 
 
+@pytest.mark.extended
 def test_without_a_broker_it_says_69(stored, monkeypatch):
     monkeypatch.setitem(stored.environment, "EGRESSLENS_KAFKA_BROKERS", "127.0.0.1:9")
     code, said = reconcile(stored)

@@ -255,10 +255,12 @@ def test_a_store_that_comes_back_finds_nothing_lost_and_no_restart_needed(broker
         one.stop()
 
 
+@pytest.mark.extended
+@pytest.mark.timeout(600)
 def test_killed_five_times_under_load_the_views_equal_the_truth(deployment):
     one = deployment()
     chance = random.Random(5)
-    count = 100_000
+    count = 500_000
     one.produce([istio_json(number) for number in range(count)])
     for _ in range(5):
         worker = one.start_worker(EGRESSLENS_FLUSH_ROWS="5000")
@@ -271,7 +273,7 @@ def test_killed_five_times_under_load_the_views_equal_the_truth(deployment):
         time.sleep(chance.random())
         worker.kill()
     one.start_worker()
-    one.wait_for_messages(count)
+    one.wait_for_messages(count, patience=300)
     truth = [(count, sum(number % 100 for number in range(count)), 10 * count)]
     sums = "sum(requests), sum(bytes_sent), sum(bytes_received)"
     assert one.query(f"SELECT {sums} FROM {{db}}.windows_1m") == truth
