@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from parts import ROOT, Timing, fill, running
 
 
 def main() -> None:
+    # Ended from outside, it ends what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = argparse.ArgumentParser()
     arguments.add_argument("base", help="commit to compare the work tree with")
     arguments.add_argument("--rounds", type=int, default=3)

@@ -14,7 +14,6 @@ import os
 import sqlite3
 import sys
 import time
-import urllib.error
 import urllib.request
 from typing import Any
 
@@ -47,7 +46,7 @@ def tell(url: str, alert: dict[str, Any]) -> None:
     while True:
         try:
             urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - as above
-        except (urllib.error.URLError, OSError) as error:
+        except OSError as error:
             print(f"the chat does not take it, trying again: {error}", file=sys.stderr)
             time.sleep(wait)
             wait = min(60.0, 2 * wait)

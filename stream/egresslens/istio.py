@@ -280,10 +280,9 @@ def labels(
     https://istio.io/latest/blog/2019/monitoring-external-service-traffic/
     """
     name, namespace = _service(destination_host, label)
+    reporter = "destination" if (label or "").startswith("inbound") else "source"
     values = (
-        {"waypoint": "waypoint"}.get(
-            hop or "", "destination" if (label or "").startswith("inbound") else "source"
-        ),
+        "waypoint" if hop == "waypoint" else reporter,
         _value(source_workload),
         _value(source_namespace),
         _value(source_cluster),

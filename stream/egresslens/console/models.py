@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -64,7 +64,6 @@ class Sql(Model):
 
 
 def _plain(value: Any) -> Any:
-    return value.strftime(_MOMENT) if isinstance(value, datetime) else value
-
-
-_MOMENT: Final = "%Y-%m-%d %H:%M:%S"
+    if not isinstance(value, datetime):
+        return value
+    return value.replace(tzinfo=None).isoformat(" ", "milliseconds").removesuffix(".000")

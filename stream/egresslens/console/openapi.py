@@ -13,6 +13,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 from egresslens import __version__
 from egresslens.console import problems
 from egresslens.console.api import BASE, ENDPOINTS, Endpoint
+from egresslens.console.auth import COOKIE
 from egresslens.console.params import is_several
 from egresslens.console.problems import KINDS, ProblemDetails
 
@@ -64,7 +65,7 @@ def document() -> dict[str, Any]:
             "securitySchemes": {
                 "basic": {"type": "http", "scheme": "basic", "description": "With a password file."},
                 "session": {
-                    "type": "apiKey", "in": "cookie", "name": "egresslens_session",
+                    "type": "apiKey", "in": "cookie", "name": COOKIE,
                     "description": "Of the login page, with a password file.",
                 },
             },

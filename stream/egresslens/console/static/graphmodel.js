@@ -48,7 +48,7 @@ export function model(rows, { measure, rows: limit, fresh }) {
   }
   widen(edges, [...left.nodes, ...right.flatMap((band) => band.nodes)]);
   const bands = right.filter((band) => band.nodes.length).map(({ label, nodes: shown, all }) =>
-    ({ label, nodes: shown, count: all.reduce((sum, node) => sum + node.count, 0), requests: all.reduce((sum, node) => sum + node.requests, 0) }));
+    ({ label, nodes: shown, requests: all.reduce((sum, node) => sum + node.requests, 0) }));
   arrange(left.nodes, bands);
   return { sources: left.nodes, bands, edges };
 }
@@ -57,10 +57,9 @@ function nodes(rows, keyOf, value, fresh) {
   const found = new Map();
   for (const row of rows) {
     const key = keyOf(row);
-    const node = found.get(key) ?? { key, row, label: labelOf(row.label), requests: 0, value: 0, count: 0, rest: isRest(row), fresh: "", edges: [] };
+    const node = found.get(key) ?? { key, row, label: labelOf(row.label), requests: 0, value: 0, rest: isRest(row), fresh: "", edges: [] };
     node.requests += row.requests;
     node.value += value(row);
-    node.count = Math.max(node.count, keyOf === sourceKey ? row.sources : row.destinations, 1);
     node.fresh ||= fresh(row);
     found.set(key, node);
   }
@@ -74,7 +73,7 @@ function fold(all, limit, name) {
   const of = new Map(shown.map((node) => [node.key, node]));
   if (rest.length) {
     const sum = (field) => rest.reduce((total, node) => total + node[field], 0);
-    const folded = { ...rest[0], key: `rest ${name}`, row: null, requests: sum("requests"), value: sum("value"), count: sum("count"),
+    const folded = { ...rest[0], key: `rest ${name}`, row: null, requests: sum("requests"), value: sum("value"),
       folded: rest.length, fresh: "", edges: [] };
     for (const node of rest) of.set(node.key, folded);
     shown.push(folded);

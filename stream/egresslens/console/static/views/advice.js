@@ -24,7 +24,7 @@ export default {
   refused(error, state, again) {
     if (error.kind !== "cluster") return null;
     return empty("Which cluster?", error.detail, h("p", { class: "row" }, (error.clusters ?? []).map((cluster) =>
-      link({ cluster: cluster ?? "" }, visible(cluster ?? "(none)"), { class: "button" }))));
+      link({ cluster }, visible(cluster), { class: "button" }))));
   },
 
   draw(data, state, meta) {
