@@ -46,3 +46,9 @@ def test_faust_gets_the_protocol_of_the_settings(protocol):
     )
     assert made.protocol.value == protocol
     assert "secret" not in repr(made)
+
+
+@pytest.mark.parametrize("name", ["ssl_cafile", "ssl_certfile"])
+def test_a_certificate_that_is_not_there_is_a_setting_that_cannot_be_used(name: str):
+    with pytest.raises(settings.SettingsError, match=rf"{name} .*/nowhere\.pem"):
+        client.kafka_python(kafka(security_protocol="SSL", **{name: "/nowhere.pem"}))

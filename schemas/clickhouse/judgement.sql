@@ -1,5 +1,6 @@
--- Pieces of judged.sql, one per section: the same rules as judge.judgement.combine, which tests compare. A `row`
--- has seen_at (when its source had its address), ips and registered (the mesh named the host) beside its columns.
+-- Pieces of judged.sql, one per section: for what is judged the same rules as judge.judgement.combine, which tests
+-- compare. A `row` has seen_at (when its source had its address), ips and registered (the mesh named the host) beside
+-- its columns.
 -- Names are judged last (judged_at): without them nothing is judged, also if addresses are.
 
 -- section: judged_with

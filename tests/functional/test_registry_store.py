@@ -333,6 +333,14 @@ def test_the_workload_behind_a_bare_address_is_the_pod_that_had_it_then(database
     assert [row["source_ip_workload"] for row in rows if not row["source_ip"]] == [None]
 
 
+def test_what_an_address_called_before_a_pod_had_it_is_judged(database: Database, load: Load):
+    see(database, {**bare(0), "destination_host": "api.example.com"})
+    later = (HOUR + timedelta(minutes=5)).isoformat()
+    load(registry(entry("net/api", "api.example.com"), pod("pay/api-1", "10.0.0.1", started=later)))
+    [row] = database.view("windows_1m")
+    assert (row["source_ip_namespace"], row["service_entry"]) == (None, "net/api")
+
+
 def test_a_pod_that_is_gone_had_its_address_until_then(database: Database, load: Load, clock: Clock):
     clock.now = HOUR
     load(registry(pod("shop/web-1", "10.0.0.1", app="web", started=LONG_AGO)))

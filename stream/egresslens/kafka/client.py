@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from egresslens.settings import Settings
+from egresslens.settings import Settings, SettingsError
 
 
 def brokers(settings: Settings) -> list[str]:
@@ -61,10 +61,25 @@ def _password(settings: Settings) -> str:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    """The TLS context, which verifies the broker's certificate and name; None without TLS."""
+    """The TLS context, which verifies the broker's certificate and name; None without TLS.
+
+    Raises:
+        SettingsError: a certificate or key cannot be read.
+    """
     if not settings.kafka_security_protocol.endswith("SSL"):
         return None
-    context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
-    if settings.kafka_ssl_certfile is not None:
+    try:
+        context = ssl.create_default_context(cafile=settings.kafka_ssl_cafile)
+    except OSError as error:
+        raise SettingsError(
+            f"kafka_ssl_cafile {settings.kafka_ssl_cafile} cannot be read: {error}"
+        ) from error
+    if settings.kafka_ssl_certfile is None:
+        return context
+    try:
         context.load_cert_chain(settings.kafka_ssl_certfile, settings.kafka_ssl_keyfile)
+    except OSError as error:
+        raise SettingsError(
+            f"kafka_ssl_certfile {settings.kafka_ssl_certfile} or its key cannot be used: {error}"
+        ) from error
     return context

@@ -185,7 +185,7 @@ def _are_stale(client: Client, settings: Settings) -> bool:
 
 
 def _names(client: Client, settings: Settings, *, everything: bool) -> list[tuple[str, str, str, int]]:
-    """Cluster, namespace (also of pods that had a bare source's address), host and port."""
+    """Cluster, namespace, host and port; of a bare source those of its address's pods, and without one."""
     database = settings.database
     key = "source_cluster, source_namespace, destination_host, destination_port"
     known = f"SELECT {key} FROM {database}.raw_judgements"  # noqa: S608 - names of ours
@@ -195,7 +195,9 @@ def _names(client: Client, settings: Settings, *, everything: bool) -> list[tupl
         SELECT DISTINCT
             ifNull(seen.source_cluster, '') AS cluster,
             if(has(clusters, cluster), cluster, '') AS pod_cluster,
-            coalesce(seen.source_namespace, pod.namespace, '') AS namespace,
+            arrayJoin(arrayDistinct([
+                ifNull(seen.source_namespace, ''), coalesce(seen.source_namespace, pod.namespace, '')
+            ])) AS namespace,
             ifNull(seen.destination_host, '') AS host,
             ifNull(seen.destination_port, 0) AS port
         FROM {database}.raw_view_destinations AS seen

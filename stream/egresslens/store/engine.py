@@ -170,7 +170,7 @@ def raise_own(before: Mapping[int, Refusals], after: Mapping[int, Refusals], que
         more = now.count - before.get(code, Refusals()).count
         if more and now.query == query:
             raise EngineError(f"Code: {code}. DB::Exception: {now.message}. ({now.name})")
-        if more > 1 or (more and query is None):
+        if more > 1 or (more and not (query and now.query)):
             raise EngineError(
                 "Code: 319. DB::Exception: the insert may have failed, as others did at the same time: "
                 f"{now.message}. (UNKNOWN_STATUS_OF_INSERT)"

@@ -26,7 +26,7 @@ def begin_anew() -> None:
     missing = {
         name: value
         for name, value in ENVIRONMENT.items()
-        if name not in os.environ or _POLARS_OWN.issuperset(os.environ[name].split(","))
+        if name not in os.environ or set(os.environ[name].split(",")) == _POLARS_OWN
     }
     if missing:
         os.environ.update(missing)

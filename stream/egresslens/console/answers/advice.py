@@ -35,6 +35,15 @@ class LookBack(Ranged):
     since: SpanText | None = Field(None, description="How far to look back from `until`; default 30d.")
     cluster: Text | None = Field(None, description="Only what this cluster's proxies logged.")
 
+    def looked_at(self, now: datetime) -> tuple[datetime, datetime]:
+        """Beginning and end; nothing is known of what is to come.
+
+        Raises:
+            Problem: the range is empty.
+        """
+        since, until = self.moments(now, _BACK)
+        return min(since, now), min(until, now)
+
 
 class AdviceParams(LookBack):
     """How careful to be, as `egresslens advise`."""
@@ -109,7 +118,9 @@ class AdviceAnswer(Model):
     yaml: str = Field(description="All of it, for `kubectl apply`, the evidence as comments.")
     objects: list[AdvisedObject]
     apart: list[Apart]
-    unused: list[Unused] | None = Field(description="Null where the history is too short to tell.")
+    unused: list[Unused] | None = Field(
+        description="Null where the history is too short to tell, and for a past `until`."
+    )
     whatif: WhatIfBoth
 
 
@@ -153,7 +164,7 @@ def advice(context: Context, params: AdviceParams) -> AdviceAnswer:
     Raises:
         Problem: the traffic is of several clusters, and none is named.
     """
-    since, until = params.moments(context.now, _BACK)
+    since, until = params.looked_at(context.now)
     traffic, registries = _history(context, since, until, params.cluster)
     cluster = _cluster(traffic, params.cluster)
     options = Options(
@@ -177,7 +188,8 @@ def advice(context: Context, params: AdviceParams) -> AdviceAnswer:
             for one in found.apart
         ],
         unused=None
-        if found.unused is None
+        # An entry without traffic until then may have had some since.
+        if found.unused is None or until < context.now
         else [
             Unused(
                 namespace=one.entry.metadata.namespace,
@@ -200,7 +212,7 @@ def what_if(context: Context, params: WhatIfParams) -> WhatIf:
     Raises:
         Problem: `advised`, and the traffic is of several clusters, and none is named.
     """
-    since, until = params.moments(context.now, _BACK)
+    since, until = params.looked_at(context.now)
     traffic, registries = _history(context, since, until, params.cluster)
     if params.advised:
         cluster = _cluster(traffic, params.cluster)

@@ -49,7 +49,7 @@ export default {
         { name: "name", title: "ServiceEntry", value: (row) => `${row.namespace}/${row.name}` },
         { name: "last_seen", title: "Last seen (UTC)", kind: "time" },
       ], data.unused),
-      data.unused === null && h("p", { class: "quiet" }, "The history is too short to tell which entries are unused."),
+      data.unused === null && h("p", { class: "quiet" }, "The history is too short, or ends too early, to tell which entries are unused."),
       h("p", { class: "quiet" }, `From ${time(data.since)} to ${time(data.until)} UTC. Review before you apply: advice knows what was called, not what should be.`),
     ];
   },
