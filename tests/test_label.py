@@ -58,7 +58,7 @@ def tcp(**fields: Any) -> dict[str, Any]:
         ("InboundPassthroughClusterIpv4", "inbound_passthrough", None, None, None),
         ("InboundPassthroughClusterIpv6", "inbound_passthrough", None, None, None),
         ("InboundPassthroughCluster", "inbound_passthrough", None, None, None),
-        ("inbound-pod|9080||10.1.1.1", "internal", None, None, None),
+        ("inbound-pod|9080||10.1.1.1", "internal", 9080, None, None),
         ("prometheus_stats", "internal", None, None, None),
         ("connect_originate", "internal", None, None, None),
         ("spiffe://a/ns/b/sa/c_to_d", "internal", None, None, None),

@@ -173,6 +173,35 @@ def test_a_line_broken_in_two_is_read_and_flagged():
     assert record["damage"] == "odd_spaces"
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_line_broken_at_any_space_of_its_tail_is_the_same_line(layout):
+    line = text(layout, user_agent="curl/8.5.0")
+    places = [at for at in range(line.rindex('"'), len(line)) if line[at] == " "]
+    for at in places:
+        same_fields(read(f"{line[:at]}\n{line[at + 1 :]}")[0], layout)
+
+
+def test_a_time_on_a_line_of_its_own_belongs_to_the_next():
+    [record] = read(text().replace("] ", "]\n", 1))
+    same_fields(record, "istio_text_1.9")
+
+
+def test_what_stands_around_a_pasted_line_is_left_out():
+    [record] = read(f"```text\n{text()}\n```")
+    same_fields(record, "istio_text_1.9")
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_json_with_escaped_quotes_is_the_same_record(quote):
+    line = json_line()
+    assert read(quote + json.dumps(line)[1:-1] + quote) == read(line)
+
+
+@pytest.mark.parametrize("line", ['{\\"a\\": \\"\\ud800\\"}', '"{\\"', '"{', "{\\"])
+def test_what_only_looks_like_escaped_json_is_rejected(line):
+    assert parse([line.encode()], Rules()).rejects.height == 1
+
+
 @pytest.mark.parametrize(("left", "right"), [("\u201c", "\u201d"), ("&quot;", "&quot;")])
 def test_quotes_of_text_editors_and_web_pages_are_read_and_flagged(left, right):
     pieces = text().split('"')

@@ -74,7 +74,7 @@ def classify_cluster(name: str | None) -> Cluster:
     if name.startswith(_INBOUND_PASSTHROUGH):
         return Cluster("inbound_passthrough")
     if name in _INTERNAL or name.startswith(_INTERNAL_PREFIXES):
-        return Cluster("internal")
+        return _named_cluster(name)._replace(kind="internal", host=None)
     return _named_cluster(name)
 
 

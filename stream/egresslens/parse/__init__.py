@@ -88,12 +88,19 @@ def _admit(values: Sequence[bytes | None], rules: Rules, seats: Seats) -> Stage:
 def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read lines once: objects by their keys, text by its layout, the rest one by one."""
     stage, lines = template.read_texts(prefixes.runtime(lines), rules, prefixed=False)
+    quoted = lines["text"].str.starts_with("{\\") | lines["text"].str.starts_with('"{')
+    if quoted.any():
+        texts = [odd.unquoted(text) for text in lines.filter(quoted)["text"]]
+        stage += Stage(lines=[lines.filter(quoted).with_columns(pl.Series("text", texts, dtype=pl.String))])
+        lines = lines.filter(~quoted)
     braced = lines["text"].str.starts_with("{")
     if braced.any():
         stage += objects.step(lines.filter(braced), rules)
         lines = lines.filter(~braced)
-    # Every layout begins with the time in brackets.
-    bracketed = lines["text"].str.starts_with("[")
+    # Every layout begins with the time in brackets; what a terminal broke or filled is for the exact way.
+    text = lines["text"].str
+    whole = ~(text.contains("\n", literal=True) | text.contains("\t", literal=True))
+    bracketed = text.starts_with("[") & whole
     odd_lines, lines = lines.filter(~bracketed), lines.filter(bracketed)
     if lines.height:
         found, lines = layouts.step(lines, rules)

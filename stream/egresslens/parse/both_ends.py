@@ -60,6 +60,8 @@ _SHAPES: Final[dict[tuple[int, int, int], str]] = {
 
 def exact(text: str) -> Reading | None:
     """Read a line that has all parts of its layout, whatever its headers hold."""
+    if "\n" in text:
+        return None
     head = HEAD.match(text)
     if not head:
         return _tcp_1_0(text)
@@ -181,7 +183,7 @@ def _right(text: str, begin: int) -> _Right | None:
     """Read a line from its end to `begin`, the opening quote of X-Forwarded-For."""
     close = text.rfind('"')
     tail = text[close + 1 :].split(" ")
-    if tail[0]:
+    if tail[0] or "\t" in text[close:]:
         return None
     fields: dict[str, str] = {}
     for name in RIGHT[:2]:
@@ -230,7 +232,7 @@ def _forged(fields: dict[str, str]) -> tuple[Damage, ...]:
 
 ADDRESS: Final = r"-|\[?[^\s\"|]*:\d{1,5}|[a-z_]+://\S*|/[\w./@-]+"
 _CLUSTER: Final = r"-|[^\s\":|]+\|[^\s\"]*|[A-Za-z][\w.-]*;?"
-_NAME: Final = r"-|[A-Za-z0-9_*.{}-]+"
+_NAME: Final = r"-|(?![0-9.]+$)[A-Za-z0-9_*.{}-]+"
 _TAIL_SHAPES: Final = tuple(
     re.compile(shape) for shape in (_CLUSTER, ADDRESS, ADDRESS, ADDRESS, _NAME, r"[^\s\"]+")
 )
@@ -248,4 +250,5 @@ def tail_of(words: list[str]) -> dict[str, str] | None:
         ):
             found = {TAIL[place]: word for place, word in zip(chosen, words, strict=True)}
             return found if found.get("downstream_local_address", "-") != "-" else None
-    return None
+    # The last word may be an address that was cut.
+    return tail_of(words[:-1]) if len(words) > 3 else None

@@ -41,6 +41,7 @@ PAYLOADS: Final[tuple[str, ...]] = (
     "body",
     "@rawstring",
     "textPayload",
+    "event.original",
     "event",
     "log_processed",
     "jsonPayload",
@@ -214,9 +215,15 @@ _START: Final = re.compile(
 )
 
 
+# What stands around a line that was pasted, and a time that a terminal or an editor broke off its line.
+_FENCE: Final = re.compile(r"```\w*|~~~|\.{3}|\u2026")
+_TIME_ALONE: Final = re.compile(r"\[?20\d\d-\d\d-\d\dT[\d:.]{5,18}Z\]?")
+
+
 def _pieces(text: str, bound: int, log_format: Sequence[str]) -> list[str]:
     """Cut objects or lines that follow one another; JSON written over several lines is one piece."""
-    lines = [line for line in (piece.strip() for piece in text.split("\n")) if line]
+    stripped = (piece.strip() for piece in text.split("\n"))
+    lines = [line for line in stripped if line and not _FENCE.fullmatch(line)]
     if text.startswith("{"):
         each = len(lines) > 1 and all(line[0] == "{" and line[-1] == "}" for line in lines)
         return lines if each else _objects(text, bound)
@@ -227,6 +234,8 @@ def _pieces(text: str, bound: int, log_format: Sequence[str]) -> list[str]:
         return [text]
     if log_format:
         return lines
+    if len(lines) > 1 and _TIME_ALONE.fullmatch(lines[0]):
+        lines = [f"{lines[0]} {lines[1]}", *lines[2:]]
     starts = [place for place, line in enumerate(lines) if not place or _START.match(line)]
     ends = [*starts[1:], len(lines)]
     return ["\n".join(lines[start:end]) for start, end in zip(starts, ends, strict=True)]

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+import orjson
 import polars as pl
 
 from egresslens.outcome import Filtered, Reject
@@ -67,6 +68,9 @@ def read(text: str) -> Reading | None:
     for candidate, damage in _repaired(text):
         if found := exact(candidate):
             return found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
+    # A terminal breaks words in two.
+    if "\n" in text and (found := exact(_single_spaces(_plain_quotes(_unescaped(text.replace("\n", "")))))):
+        return found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
     found = torn(candidate)
     return found and found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
 
@@ -104,6 +108,15 @@ def _unescaped(text: str) -> str:
     except ValueError:
         decoded = text.replace('\\"', '"')
     return str(decoded).strip()
+
+
+def unquoted(text: str) -> str:
+    """Decode an object that is the text of a JSON string, with its quotes or without."""
+    inner = text[1:-1] if text.startswith('"') and text.endswith('"') else text.removeprefix('"')
+    try:
+        return str(orjson.loads(f'"{inner}"')).strip()
+    except orjson.JSONDecodeError:
+        return inner.replace('\\"', '"').strip()
 
 
 def _plain_quotes(text: str) -> str:
