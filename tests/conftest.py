@@ -57,3 +57,11 @@ def require_kafka() -> None:
         pytest.fail(why)
     if why is not None:
         pytest.skip(why)
+
+
+# Whose modules take minutes: begun first, so that no process is left with one of them at the end.
+_LONG = ("test_worker.py", "test_outages.py", "test_transport.py", "test_topics_change.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONG)
