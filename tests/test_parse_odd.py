@@ -197,6 +197,22 @@ def test_json_with_escaped_quotes_is_the_same_record(quote):
     assert read(quote + json.dumps(line)[1:-1] + quote) == read(line)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param("```\n...", id="fences around nothing"),
+        *(pytest.param(text() + " x" * words, id=f"{words} words behind") for words in (1, 1_000, 100_000)),
+        pytest.param(
+            text(user_agent="\ud7ff").replace('"', '\\"').replace("\ud7ff", "\\ud800"), id="surrogate"
+        ),
+        pytest.param(f'"{text()[:-1]}\\ud800"', id="surrogate in a string"),
+    ],
+)
+def test_a_hostile_line_is_one_record_or_one_reject(line):
+    found = parse([line.encode()], Rules())
+    assert found.records.height + found.rejects.height == 1
+
+
 @pytest.mark.parametrize("line", ['{\\"a\\": \\"\\ud800\\"}', '"{\\"', '"{', "{\\"])
 def test_what_only_looks_like_escaped_json_is_rejected(line):
     assert parse([line.encode()], Rules()).rejects.height == 1

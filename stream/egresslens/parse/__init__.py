@@ -90,9 +90,9 @@ def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     stage, lines = template.read_texts(prefixes.runtime(lines), rules, prefixed=False)
     quoted = lines["text"].str.starts_with("{\\") | lines["text"].str.starts_with('"{')
     if quoted.any():
-        texts = [odd.unquoted(text) for text in lines.filter(quoted)["text"]]
-        stage += Stage(lines=[lines.filter(quoted).with_columns(pl.Series("text", texts, dtype=pl.String))])
-        lines = lines.filter(~quoted)
+        strings, lines = lines.filter(quoted), lines.filter(~quoted)
+        texts = [odd.unquoted(text) for text in strings["text"]]
+        stage += Stage(lines=[strings.with_columns(pl.Series("text", texts, dtype=pl.String))])
     braced = lines["text"].str.starts_with("{")
     if braced.any():
         stage += objects.step(lines.filter(braced), rules)

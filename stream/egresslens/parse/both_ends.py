@@ -242,13 +242,16 @@ _TAILS: Final = ((0, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5), (0, 2, 3, 4, 5))
 
 
 def tail_of(words: list[str]) -> dict[str, str] | None:
-    """Name the words of a tail that may lack some, by their shapes; None without a destination's address."""
-    for places in _TAILS:
-        chosen = places[: len(words)]
-        if 3 <= len(words) <= len(places) and all(
-            _TAIL_SHAPES[place].fullmatch(word) for place, word in zip(chosen, words, strict=True)
-        ):
-            found = {TAIL[place]: word for place, word in zip(chosen, words, strict=True)}
-            return found if found.get("downstream_local_address", "-") != "-" else None
-    # The last word may be an address that was cut.
-    return tail_of(words[:-1]) if len(words) > 3 else None
+    """Name the words of a tail that may lack some, by their shapes; None without a destination's address.
+
+    The last of them may be an address that was cut, and others may stand behind: as many count as fit.
+    """
+    for count in range(min(len(words), len(TAIL)), 2, -1):
+        for places in _TAILS:
+            chosen = places[:count]
+            if len(chosen) == count and all(
+                _TAIL_SHAPES[place].fullmatch(word) for place, word in zip(chosen, words, strict=False)
+            ):
+                found = {TAIL[place]: word for place, word in zip(chosen, words, strict=False)}
+                return found if found.get("downstream_local_address", "-") != "-" else None
+    return None

@@ -18,6 +18,7 @@ import re
 from typing import Final
 
 from egresslens.parse.damage import Damage
+from egresslens.parse.jsontext import decoded
 from egresslens.parse.keys import FEWEST, FIELD_KEYS, MARKERS, TELLING
 from egresslens.parse.reading import Reading
 
@@ -88,7 +89,5 @@ def _value(raw: str, *, last: bool) -> str | None:
     text = raw[1:].removesuffix('"')
     if "\\" not in text:
         return text
-    try:
-        return str(json.loads(f'"{text}"'))
-    except ValueError:
-        return text
+    found = decoded(text)
+    return text if found is None else found

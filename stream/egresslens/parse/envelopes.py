@@ -222,8 +222,7 @@ _TIME_ALONE: Final = re.compile(r"\[?20\d\d-\d\d-\d\dT[\d:.]{5,18}Z\]?")
 
 def _pieces(text: str, bound: int, log_format: Sequence[str]) -> list[str]:
     """Cut objects or lines that follow one another; JSON written over several lines is one piece."""
-    stripped = (piece.strip() for piece in text.split("\n"))
-    lines = [line for line in stripped if line and not _FENCE.fullmatch(line)]
+    lines = [line for line in (piece.strip() for piece in text.split("\n")) if line]
     if text.startswith("{"):
         each = len(lines) > 1 and all(line[0] == "{" and line[-1] == "}" for line in lines)
         return lines if each else _objects(text, bound)
@@ -234,6 +233,8 @@ def _pieces(text: str, bound: int, log_format: Sequence[str]) -> list[str]:
         return [text]
     if log_format:
         return lines
+    # Where there is nothing but that, it is what was sent.
+    lines = [line for line in lines if not _FENCE.fullmatch(line)] or lines
     if len(lines) > 1 and _TIME_ALONE.fullmatch(lines[0]):
         lines = [f"{lines[0]} {lines[1]}", *lines[2:]]
     starts = [place for place, line in enumerate(lines) if not place or _START.match(line)]

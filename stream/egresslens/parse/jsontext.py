@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import orjson
+
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _CONTROL: Final = re.compile(r"[\x00-\x1f]")
 
@@ -23,6 +25,14 @@ def has_lone_surrogate(text: str) -> bool:
             return True
         high_at = escape.end() if 0xD800 <= code <= 0xDBFF else -1
     return high_at >= 0
+
+
+def decoded(inner: str) -> str | None:
+    """What the inside of a JSON string says; None if it is none, as with half of a surrogate pair."""
+    try:
+        return str(orjson.loads(f'"{inner}"'))
+    except orjson.JSONDecodeError:
+        return None
 
 
 def escape_controls(text: str) -> str:

@@ -9,18 +9,17 @@ All work is linear in the length of the line.
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Iterator
 from typing import Final
 
-import orjson
 import polars as pl
 
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse import prefixes, ztunnel
 from egresslens.parse.both_ends import exact
 from egresslens.parse.damage import Damage
+from egresslens.parse.jsontext import decoded
 from egresslens.parse.reading import Reading, rows
 from egresslens.parse.stage import Stage, filtered, rejected
 from egresslens.parse.torn import torn
@@ -67,12 +66,16 @@ def read(text: str) -> Reading | None:
     damage: tuple[Damage, ...] = ()
     for candidate, damage in _repaired(text):
         if found := exact(candidate):
-            return found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
+            return _flagged(found, damage)
     # A terminal breaks words in two.
     if "\n" in text and (found := exact(_single_spaces(_plain_quotes(_unescaped(text.replace("\n", "")))))):
-        return found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
+        return _flagged(found, damage)
     found = torn(candidate)
-    return found and found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
+    return found and _flagged(found, damage)
+
+
+def _flagged(found: Reading, damage: tuple[Damage, ...]) -> Reading:
+    return found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
 
 
 # --- repairs ------------------------------------------------------------------------------------------------
@@ -103,20 +106,17 @@ def _unescaped(text: str) -> str:
         text = text[1:-1]
     elif '\\"' not in text:
         return text
-    try:
-        decoded = json.loads(f'"{text}"')
-    except ValueError:
-        decoded = text.replace('\\"', '"')
-    return str(decoded).strip()
+    return _inside(text)
 
 
 def unquoted(text: str) -> str:
     """Decode an object that is the text of a JSON string, with its quotes or without."""
-    inner = text[1:-1] if text.startswith('"') and text.endswith('"') else text.removeprefix('"')
-    try:
-        return str(orjson.loads(f'"{inner}"')).strip()
-    except orjson.JSONDecodeError:
-        return inner.replace('\\"', '"').strip()
+    return _inside(text[1:-1] if text.startswith('"') and text.endswith('"') else text.removeprefix('"'))
+
+
+def _inside(text: str) -> str:
+    found = decoded(text)
+    return (text.replace('\\"', '"') if found is None else found).strip()
 
 
 def _plain_quotes(text: str) -> str:
