@@ -88,16 +88,13 @@ demo: venv ## The main job on real traffic; ONCE=1 exits after the answers
 screenshots: venv ## Take the README's pictures anew: the console on the demo's data
 	$(BIN)/python tests/screenshots.py
 
-# What is measured in process has the worker's own tuning (egresslens.worker.tuning).
-TUNED := POLARS_MAX_THREADS=1 _RJEM_MALLOC_CONF=dirty_decay_ms:60000,muzzy_decay_ms:60000
-
 .PHONY: bench
 bench: venv ## Egresslens beside Flink, Faust and others on one topic, under 30 minutes; QUICK=1 under 5; PART=
-	$(TUNED) $(BIN)/python bench/run.py $(if $(QUICK),--quick) $(PART:%=--part %)
+	$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(PART:%=--part %)
 
 .PHONY: bench-growth
 bench-growth: venv ## Cost as pairs, partitions and stored events grow, queries; about 30 minutes
-	$(TUNED) $(BIN)/python bench/run.py --growth
+	$(BIN)/python bench/run.py --growth
 
 .PHONY: bench-compare
 bench-compare: venv ## The work tree's worker beside the one of BASE=<commit>, on one topic in turn

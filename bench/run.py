@@ -37,6 +37,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from parts import HERE, ROOT, Filled, Parts, fill, running, say
 from report import write
 
+from egresslens.worker import tuning
+
 RESULTS = HERE / "results.json"
 
 
@@ -111,6 +113,8 @@ def main() -> None:
     arguments.add_argument("--records", type=int, help="records in the JSON topic")
     arguments.add_argument("--rounds", type=int)
     given = arguments.parse_args()
+    # What is measured in process has the worker's own tuning.
+    tuning.begin_anew()
     usual = GROWTH if given.growth else QUICK if given.quick else USUAL
     wanted = given.part or usual
     records = given.records or (300_000 if given.quick else 2_000_000)

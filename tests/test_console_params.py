@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
+from egresslens.console.answers.advice import AdviceParams
 from egresslens.console.answers.events import EventsParams
 from egresslens.console.answers.graph import GraphParams
 from egresslens.console.params import Labelled, Nothing, Ranged, read
@@ -34,6 +35,18 @@ def test_without_a_range_it_is_the_last_day():
 )
 def test_a_range_may_be_counted_back(text: str, back: timedelta):
     assert moments(since=text) == (NOW - back, NOW)
+
+
+def test_advice_looks_back_from_now_where_the_end_is_to_come():
+    until = (NOW + timedelta(days=1)).isoformat()
+    asked = read(AdviceParams, {"since": ["7d"], "until": [until]})
+    assert asked.looked_at(NOW) == (NOW - timedelta(days=7), NOW)
+
+
+def test_advice_knows_nothing_of_what_is_to_come():
+    asked = read(AdviceParams, {"from": [(NOW + timedelta(hours=1)).isoformat()]})
+    with pytest.raises(Problem):
+        asked.looked_at(NOW)
 
 
 def test_a_range_may_be_counted_back_from_its_end():

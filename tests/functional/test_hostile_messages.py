@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from access_lines import text
 from clickhouse_rows import Database, database, migrated
 from egresslens.clickhouse.retry import Retry
 from egresslens.clickhouse.sink import Sink
@@ -46,6 +47,7 @@ ODD = [
 BYTES = [
     b"", None, b"\xff\xfe", b"\x00" * 10, b"{", b"[1]" * 10, b'"\xed\xa0\x80"', b'"\\ud800"',
     istio_json(1).replace(b"GET", b"G\xffT"), istio_json(1).replace(b"GET", b"G\\ud800T"),
+    b"```\n...", b"{\\", text().encode() + b" x" * 1000, f'"{text()[:-1]}\\ud800"'.encode(),
     istio_json(1) + b"\n" + istio_json(2), b"[" + b",".join(istio_json(one) for one in range(50)) + b"]",
 ]  # fmt: skip
 

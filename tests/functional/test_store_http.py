@@ -25,6 +25,21 @@ def rows(store, table: str) -> int:
     return int(ask(store, f"SELECT count() FROM {table}").text)
 
 
+def begun_insert(store, table: str, first: bytes, size: int) -> http.client.HTTPConnection:
+    """An insert of `size` bytes, of which the first are sent."""
+    address = urlsplit(store.url)
+    connection = http.client.HTTPConnection(address.hostname, address.port)
+    connection.putrequest("POST", f"/?query=INSERT+INTO+{table}+FORMAT+TSV")
+    for name, value in (
+        ("X-ClickHouse-User", "writer"),
+        ("X-ClickHouse-Key", store.writer[1]),
+        ("Content-Length", str(size)),
+    ):
+        connection.putheader(name, value)
+    connection.endheaders(first)
+    return connection
+
+
 @pytest.fixture
 def table(store) -> str:
     name = f"t.h{uuid.uuid4().hex[:12]}"
@@ -261,17 +276,8 @@ def test_an_insert_that_fails_while_its_blocks_are_written_says_so(store, clause
 
 
 def test_an_insert_does_not_answer_for_what_fails_beside_it(store, table):
-    address = urlsplit(store.url)
     body = b"1\n" * 500_000
-    connection = http.client.HTTPConnection(address.hostname, address.port)
-    connection.putrequest("POST", f"/?query=INSERT+INTO+{table}+FORMAT+TSV")
-    for name, value in (
-        ("X-ClickHouse-User", "writer"),
-        ("X-ClickHouse-Key", store.writer[1]),
-        ("Content-Length", str(len(body))),
-    ):
-        connection.putheader(name, value)
-    connection.endheaders(body[:-100])
+    connection = begun_insert(store, table, body[:-100], len(body))
     time.sleep(0.5)  # the insert has begun
     assert ask(store, "SELECT toInt32('q')").code == 6
     connection.send(body[-100:])
@@ -389,16 +395,7 @@ def test_a_client_that_goes_away_stops_its_query(store):
 
 
 def test_a_client_that_goes_away_in_its_insert_inserts_nothing(store, table):
-    address = urlsplit(store.url)
-    connection = http.client.HTTPConnection(address.hostname, address.port)
-    connection.putrequest("POST", f"/?query=INSERT+INTO+{table}+FORMAT+TSV")
-    for name, value in (
-        ("X-ClickHouse-User", "writer"),
-        ("X-ClickHouse-Key", store.writer[1]),
-        ("Content-Length", "1000000"),
-    ):
-        connection.putheader(name, value)
-    connection.endheaders(b"1\n" * 1000)
+    connection = begun_insert(store, table, b"1\n" * 1000, 1_000_000)
     connection.close()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

@@ -41,8 +41,7 @@ class LookBack(Ranged):
         Raises:
             Problem: the range is empty.
         """
-        since, until = self.moments(now, _BACK)
-        return min(since, now), min(until, now)
+        return self.model_copy(update={"until": min(self.until or now, now)}).moments(now, _BACK)
 
 
 class AdviceParams(LookBack):
