@@ -73,7 +73,7 @@ format: venv ## Put the code into its one layout
 	$(BIN)/ruff format stream tests bench examples
 
 .PHONY: test
-test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (under 15 minutes)
+test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (16 minutes on 2 cores)
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-extended
@@ -89,11 +89,11 @@ screenshots: venv ## Take the README's pictures anew: the console on the demo's 
 	$(BIN)/python tests/screenshots.py
 
 .PHONY: bench
-bench: venv ## Egresslens beside Flink, Faust and others on one topic, under 30 minutes; QUICK=1 under 5; PART=
+bench: venv ## Egresslens beside Flink, Faust and others on one topic; QUICK=1 some minutes; PART=
 	$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(PART:%=--part %)
 
 .PHONY: bench-growth
-bench-growth: venv ## Cost as pairs, partitions and stored events grow, queries; about 30 minutes
+bench-growth: venv ## Cost as pairs, partitions and stored events grow, queries
 	$(BIN)/python bench/run.py --growth
 
 .PHONY: bench-compare

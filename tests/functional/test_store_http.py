@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 import zstandard
 
+from functional.deployment import until
 from functional.store_fixture import ask
 
 pytestmark = pytest.mark.functional
@@ -278,7 +279,14 @@ def test_an_insert_that_fails_while_its_blocks_are_written_says_so(store, clause
 def test_an_insert_does_not_answer_for_what_fails_beside_it(store, table):
     body = b"1\n" * 500_000
     connection = begun_insert(store, table, body[:-100], len(body))
-    time.sleep(0.5)  # the insert has begun
+    inserts = (
+        f"SELECT count() FROM system.processes WHERE query ILIKE '%insert into%{table.removeprefix('t.')}%'"
+    )
+    until(
+        lambda: ask(store, f"{inserts} AND query NOT ILIKE '%processes%'").text == "1\n",
+        "the insert has begun",
+        10,
+    )
     assert ask(store, "SELECT toInt32('q')").code == 6
     connection.send(body[-100:])
     with connection.getresponse() as answer:
