@@ -11,11 +11,14 @@ from hypothesis import settings as hypothesis_settings
 from egresslens import settings
 from egresslens.kafka.broker import Broker, embedded_broker, missing
 from egresslens.kafka.topics import Topic, create_topics
-from functional.store_fixture import store  # noqa: F401 - a fixture for all
+from functional.store_fixture import shared_store, store  # noqa: F401 - fixtures for all
 
 # How long an example takes says what else the machine does.
 hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("untimed")
+
+# A broker of a test lives for seconds, in which its thorough compiler costs more than it saves.
+os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 MakeTopic = Callable[..., str]
 

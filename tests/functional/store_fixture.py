@@ -1,6 +1,6 @@
 """A real store for a test session: a process of its own, in a temporary folder, on a free port.
 
-`tests/conftest.py` brings it in with `from functional.store_fixture import store  # noqa: F401`.
+`tests/conftest.py` brings it in.
 """
 
 from __future__ import annotations
@@ -21,16 +21,30 @@ from egresslens.store.process import StoreProcess, embedded_store
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
-    """A store all tests of the session share, with an empty database `t`: never stop it.
-
-    `.url`, `.writer` and `.reader` (user, password). For `.kill()`, `.restart()` and `.stop()`, start one of
-    your own with `embedded_store(folder)`.
-    """
+def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreProcess]:
+    """The store behind `store`."""
     require_chdb()
     with embedded_store(tmp_path_factory.mktemp("store")) as running:
         assert ask(running, "CREATE DATABASE t").status == 200
         yield running
+
+
+@pytest.fixture(scope="module")
+def store(shared_store: StoreProcess) -> Iterator[StoreProcess]:
+    """A store all tests of the session share, with an empty database `t`: never stop it.
+
+    `.url`, `.writer` and `.reader` (user, password). For `.kill()`, `.restart()` and `.stop()`, start one of
+    your own with `embedded_store(folder)`. The databases that a module makes are dropped after it: the engine
+    works for each of them for as long as it is there.
+    """
+    before = _databases(shared_store)
+    yield shared_store
+    for name in sorted(_databases(shared_store) - before):
+        assert ask(shared_store, f"DROP DATABASE `{name}`").status == 200
+
+
+def _databases(store: StoreProcess) -> set[str]:
+    return set(ask(store, "SELECT name FROM system.databases").text.split())
 
 
 def require_chdb() -> None:

@@ -19,9 +19,9 @@ def test_killed_parts_under_load_leave_every_view_equal_to_the_truth(tmp_path: P
     require_kafka()
     plan = Plan(
         seed=random.SystemRandom().randrange(10**6),
-        messages=120_000,
-        kills=7,
-        snapshots=6,
+        messages=80_000,
+        kills=6,
+        snapshots=4,
         outage_s=8.0,
         joins=1,
         freezes=0,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,9 +17,12 @@ from typing import Any
 
 import pytest
 import yaml
+from rich.console import Console
 
+from egresslens.clickhouse.client import connect
+from egresslens.settings import load
 from functional.deployment import COMMAND, until
-from functional.test_demo import require_parts
+from functional.test_demo import processes_of, require_parts
 
 pytestmark = pytest.mark.functional
 
@@ -26,6 +32,8 @@ class Demo:
     """A demo that has answered and stays up."""
 
     folder: Path
+    process: subprocess.Popen[bytes]
+    output: Path
 
     def run(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -72,12 +80,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     try:
         until(lambda: "Ctrl-C stops" in said.read_text() or process.poll() is not None, "the demo's answers")
         assert process.poll() is None, said.read_text()
-        running = Demo(folder / "demo")
+        running = Demo(folder / "demo", process, said)
         until(lambda: "not judged" not in judged(running), "all that was seen is judged")
         yield running
     finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(60)
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
 
 
 def judged(demo: Demo) -> str:
@@ -216,3 +225,31 @@ def test_a_change_of_what_is_declared_changes_the_past(demo: Demo):
     finally:
         mesh.write_text(before)
         until(lambda: entry() is None, "the old registry")
+
+
+def test_answers_that_are_not_what_was_sent_are_shown(demo: Demo):
+    from egresslens.demo.pipeline import Pipeline  # noqa: PLC0415 - needs the extras
+    from egresslens.demo.run import compare  # noqa: PLC0415
+
+    settings = load({"EGRESSLENS_CONFIG_FILE": str(demo.folder / "settings.toml")})
+    said = io.StringIO()
+    with connect(settings, "reader") as client:
+        # As if nothing had been sent.
+        assert not compare(client, Pipeline(demo.folder, settings, {}), [], Console(file=said, width=200))
+    assert "windows_1m differs from what was sent" in said.getvalue()
+    assert re.search(r"found\s+shop\s+idgen\s+sidecar\s+blackhole\s+telemetry", said.getvalue())
+    assert "Every answer" not in said.getvalue()
+
+
+# The last two: one sends more than was planned, the other ends it.
+def test_it_takes_requests_as_it_says(demo: Demo):
+    url = re.search(r"http://127[.\d]+:\d+/ids", demo.output.read_text())
+    request = urllib.request.Request(url[0], headers={"Host": "idgen.example.com"})
+    with urllib.request.urlopen(request, timeout=10) as page:
+        assert page.status == 200
+
+
+def test_it_ends_cleanly_on_ctrl_c(demo: Demo):
+    demo.process.send_signal(signal.SIGINT)
+    assert demo.process.wait(60) == 0, demo.output.read_text()
+    assert processes_of(demo.folder) == []

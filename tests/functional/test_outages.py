@@ -188,11 +188,11 @@ def test_in_an_outage_consumption_stands_still_and_memory_is_bounded(broker, tmp
     with own_store(broker, tmp_path, FLUSH_ROWS="5000") as (store, one):
         worker = one.start_worker()
         worker.wait_ready()
-        one.produce(lines(20_000))
-        all_there(one, 20_000)
+        one.produce(lines(10_000))
+        all_there(one, 10_000)
         before = resident_mb(worker)
         store.kill()
-        one.produce(lines(150_000, start=20_000))
+        one.produce(lines(60_000, start=10_000))
 
         def standing() -> bool:
             first = positions(worker)
@@ -200,10 +200,10 @@ def test_in_an_outage_consumption_stands_still_and_memory_is_bounded(broker, tmp
             return positions(worker) == first
 
         until(standing, "consumption stands still")
-        assert sum(positions(worker)) < 120_000
+        assert sum(positions(worker)) < 50_000
         assert resident_mb(worker) - before < 250
         store.restart()
-        all_there(one, 170_000)
+        all_there(one, 70_000)
         assert worker.child.poll() is None
 
 

@@ -54,7 +54,7 @@ def demo(folder: Path, out: Console, *, once: bool) -> bool:
             with step(out, f"Waiting until all {len(lines)} lines are in ClickHouse"):
                 _wait_until_visible(client, running.settings.database, len(lines), parts)
             _answer(client, running.settings.database, out)
-            right = _compare(client, running, lines, out)
+            right = compare(client, running, lines, out)
         if not once:
             out.print(_what_to_try(running, mesh))
             with contextlib.suppress(KeyboardInterrupt):
@@ -96,7 +96,7 @@ def _answer(client: Client, database: str, out: Console) -> None:
         out.print(Syntax(question.in_database(database), "sql", background_color="default"))
 
 
-def _compare(client: Client, running: Pipeline, lines: Sequence[Line], out: Console) -> bool:
+def compare(client: Client, running: Pipeline, lines: Sequence[Line], out: Console) -> bool:
     """Hold the views and the console's graph against what was sent, and say how they compare."""
     database = running.settings.database
     sent, became = report.counted(lines), report.found_totals(client, database)
