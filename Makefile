@@ -74,7 +74,7 @@ format: venv ## Put the code into its one layout
 
 .PHONY: test
 test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (16 minutes on 2 cores)
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-extended
 test-extended: venv ## Tests beside `make test`: the compose stack, TLS and ACLs, two brokers, 500,000 records
