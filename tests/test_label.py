@@ -65,6 +65,7 @@ def tcp(**fields: Any) -> dict[str, Any]:
         ("httpbin.foo", "custom", None, None, None),
         ("httpbin.org_443", "custom", None, None, None),
         ("outbound|http||a|b", "custom", None, None, None),
+        ("shop-BlackHoleCluster", "custom", None, None, None),
         ("", "none", None, None, None),
         (None, "none", None, None, None),
     ],
@@ -112,6 +113,71 @@ def test_an_egress_proxys_named_cluster_is_outbound_though_the_route_is_allow_an
 def test_blackhole_by_its_cluster():
     found = tcp(upstream_cluster="BlackHoleCluster", response_flags=["UH"])
     assert verdict(found) == ("blackhole", "cluster", "high")
+
+
+MARKED = {
+    "**BlackHoleCluster**": "BlackHoleCluster",
+    "*BlackHoleCluster*": "BlackHoleCluster",
+    "__PassthroughCluster__": "PassthroughCluster",
+    "`BlackHoleCluster`": "BlackHoleCluster",
+    "**`PassthroughCluster`**": "PassthroughCluster",
+    "~~BlackHoleCluster~~": "BlackHoleCluster",
+    "<b>PassthroughCluster</b>": "PassthroughCluster",
+    '<span class="x">BlackHoleCluster</span>': "BlackHoleCluster",
+    "**BlackHoleCluster;**": "BlackHoleCluster;",
+    "**outbound|80||httpbin.org**": "outbound|80||httpbin.org",
+    r"outbound\|80\|\|httpbin.org": "outbound|80||httpbin.org",
+    r"outbound|443||\*.example.org": "outbound|443||*.example.org",
+    "outbound&#124;80&#124;&#124;httpbin.org": "outbound|80||httpbin.org",
+}
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_web_pages_marks_around_a_clusters_name_are_no_part_of_it(name):
+    found, plain = labelled(upstream_cluster=name), labelled(upstream_cluster=MARKED[name])
+    assert found == {**plain, "damage": "markup"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "my-BlackHoleCluster",
+        "BlackHoleCluster-2",
+        "**BlackHoleCluster",
+        "*BlackHoleCluster`",
+        "x**BlackHoleCluster**",
+        "**not BlackHoleCluster**",
+        "<script>BlackHoleCluster</script>",
+        "**httpbin.foo**",
+        "httpbin_BlackHoleCluster_80",
+    ],
+)
+def test_a_custom_name_stays_itself_whatever_it_holds(name):
+    found = labelled(upstream_cluster=name)
+    assert (found["label"], found["upstream_cluster"], found["damage"]) == ("unknown", name, None)
+
+
+@pytest.mark.parametrize("route", ["**block_all**", "`block_all`", r"block\_all"])
+def test_a_web_pages_marks_around_block_all_are_no_part_of_it(route):
+    found = labelled(route_name=route)
+    assert (found["label"], found["route_name"], found["damage"]) == ("blackhole", "block_all", "markup")
+
+
+def test_marks_in_one_record_change_nothing_in_another():
+    marked = {"message": 0, "seq": 0, "route_name": "**allow_any**"}
+    plain = {"message": 1, "seq": 0, "route_name": "**allow_any**", "upstream_cluster": "PassthroughCluster"}
+    found = label(pl.DataFrame([marked, plain], schema=RECORDS), Rules())
+    assert found["route_name"].to_list() == ["allow_any", "**allow_any**"]
+
+
+def test_marks_are_named_beside_other_damage():
+    found = labelled(upstream_cluster="**BlackHoleCluster**", damage="no_timestamp")
+    assert found["damage"] == "no_timestamp,markup"
+
+
+def test_marks_are_named_once():
+    found = labelled(upstream_cluster="**BlackHoleCluster**", damage="markup,odd_spaces")
+    assert found["damage"] == "markup,odd_spaces"
 
 
 @pytest.mark.parametrize("code", [502, 200, 503])

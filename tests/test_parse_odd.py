@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import polars as pl
@@ -194,7 +195,79 @@ def test_what_stands_around_a_pasted_line_is_left_out():
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_json_with_escaped_quotes_is_the_same_record(quote):
     line = json_line()
-    assert read(quote + json.dumps(line)[1:-1] + quote) == read(line)
+    assert read(quote + json.dumps(line)[1:-1] + quote) == [{**read(line)[0], "damage": "escaped_quotes"}]
+
+
+def test_json_over_several_lines_with_escaped_quotes_is_the_same_record():
+    line = json.dumps(json.loads(json_line()), indent=1).replace('"', '\\"')
+    assert read(line) == [{**read(json_line())[0], "damage": "escaped_quotes"}]
+
+
+def test_an_envelope_with_escaped_quotes_gives_its_line_flagged():
+    envelope = json.dumps({"log": json_line(), "stream": "stdout"})
+    assert read(json.dumps(envelope)[1:-1])[0]["damage"] == "escaped_quotes"
+
+
+@pytest.mark.parametrize("key", ["log", "message", "msg", "textPayload"])
+def test_json_that_an_envelope_carries_as_a_string_is_no_damage(key):
+    assert read(json.dumps({key: json_line(), "stream": "stdout"}))[0]["damage"] is None
+
+
+def test_a_line_beside_one_with_escaped_quotes_is_not_flagged():
+    first, second = parse(
+        [f"{json.dumps(json_line())[1:-1]}\n{json_line()}".encode()], Rules()
+    ).records.to_dicts()
+    assert (first["damage"], second["damage"]) == ("escaped_quotes", None)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_line_whose_quotes_are_escaped_twice_is_read_and_flagged(layout):
+    record = read(text(layout).replace('"', '\\\\\\"'))[0]
+    same_fields(record, layout)
+    assert record["damage"] == "escaped_quotes"
+
+
+STRAYS = ["`", "'", '"', ",", "',", '",', "**", "\\n", "\\r\\n"]
+
+
+@pytest.mark.parametrize("stray", STRAYS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_what_sticks_to_a_lines_end_is_left_out_and_flagged(layout, stray):
+    record = read(text(layout) + stray)[0]
+    same_fields(record, layout)
+    assert record["damage"] == "stray_end"
+
+
+@pytest.mark.parametrize("stray", ["`", "'", '"', ",", "',", '",'])
+def test_what_sticks_to_an_objects_end_is_left_out_and_flagged(stray):
+    assert read(json_line() + stray) == [{**read(json_line())[0], "damage": "stray_end"}]
+
+
+@pytest.mark.parametrize("mark", ["`", "'"])
+@pytest.mark.parametrize("line", [text(), json_line()], ids=["text", "json"])
+def test_a_line_between_quotes_of_another_kind_is_the_same_record(line, mark):
+    assert read(f"{mark}{line}{mark}") == [{**read(line)[0], "damage": "stray_end"}]
+
+
+def test_objects_with_commas_between_them_are_their_records():
+    found = parse([f"{json_line()},\n{json_line()},\n{json_line()}".encode()], Rules())
+    assert (found.records.height, found.rejects.height) == (3, 0)
+
+
+def test_a_byte_order_mark_before_an_object_is_no_part_of_it():
+    assert read("\ufeff" + json_line()) == read(json_line())
+
+
+def test_a_line_with_markdowns_escapes_is_read_and_flagged():
+    record = read(re.sub(r"([\[\]_|])", r"\\\1", text()))[0]
+    same_fields(record, "istio_text_1.9")
+    assert record["damage"] == "markup"
+
+
+def test_emphasis_over_words_of_a_line_is_left_out_and_flagged():
+    record = read(text().replace(" 200 - via", " **200 -** via"))[0]
+    same_fields(record, "istio_text_1.9")
+    assert record["damage"] == "markup"
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -61,6 +62,81 @@ def test_a_joined_line_parses_like_the_line_that_was_never_split():
     records = parse([found.values[1]], Rules()).records
     assert records.equals(parse([cri(LINE, "F")], Rules()).records)
     assert records["upstream_cluster"].to_list() == ["outbound|443||api.stripe.com"]
+
+
+SPLIT_INSIDE = {
+    "cri": [cri(LINE[:100], "P"), cri(LINE[100:200], "P"), cri(LINE[200:], "F")],
+    "fluent bit": [fluent_bit(LINE[:100], "P"), fluent_bit(LINE[100:], "F")],
+    "docker": [docker("x" * DOCKER_PIECE), docker("y\n")],
+}
+
+
+@pytest.mark.parametrize("kind", SPLIT_INSIDE)
+def test_parts_inside_one_message_are_one_line_of_it(kind):
+    parts = SPLIT_INSIDE[kind]
+    assert joined(b"\n".join(parts)).values == [joined(*parts).values[-1]]
+
+
+def test_a_message_whose_parts_are_complete_inside_is_no_part():
+    assert not joined(b"\n".join([cri(LINE[:100], "P"), cri(LINE[100:], "F")])).partial
+
+
+def test_other_lines_of_the_message_stay_where_they_are():
+    first, last = cri(LINE.replace("GET", "PUT"), "F"), cri(LINE.replace("GET", "HEAD"), "F")
+    found = joined(b"\n".join([first, cri(LINE[:100], "P"), cri(LINE[100:], "F"), last]))
+    assert found.values == [b"\n".join([first, cri(LINE, "F"), last])]
+
+
+def test_two_streams_split_inside_one_message_are_told_apart():
+    out, err = LINE, LINE.replace("GET", "PUT")
+    parts = [
+        cri(out[:99], "P"),
+        cri(err[:99], "P", "stderr"),
+        cri(err[99:], "F", "stderr"),
+        cri(out[99:], "F"),
+    ]
+    assert joined(b"\n".join(parts)).values == [b"\n".join([cri(err, "F", "stderr"), cri(out, "F")])]
+
+
+def test_a_part_beside_other_lines_of_its_message_waits_for_no_other_message():
+    value = b"\n".join([cri(LINE, "F"), cri(LINE[:100], "P")])
+    partials = Partials()
+    assert (partials.join([0], [value]).values, partials.oldest_open) == ([value], None)
+
+
+def test_a_message_that_ends_a_line_may_hold_a_split_one_as_well():
+    value = b"\n".join([cri(LINE[100:], "F"), cri(LINE[:50], "P"), cri(LINE[50:], "F")])
+    assert joined(cri(LINE[:100], "P"), value).values[1] == b"\n".join([cri(LINE, "F"), cri(LINE, "F")])
+
+
+def test_parsing_alone_joins_the_parts_of_one_message():
+    found = parse([b"\n".join([cri(LINE[:100], "P"), cri(LINE[100:], "F")])], Rules()).records
+    assert found.equals(parse([cri(LINE, "F")], Rules()).records)
+
+
+def test_parts_in_an_array_of_records_are_one_record():
+    parts = [json.loads(fluent_bit(LINE[:100], "P")), json.loads(fluent_bit(LINE[100:], "F"))]
+    found = parse([json.dumps(parts).encode()], Rules())
+    assert (found.records["authority"].to_list(), found.rejects.height) == (["api.stripe.com"], 0)
+
+
+def test_a_part_that_ends_in_a_space_keeps_it():
+    cut = LINE.index(" 200") + 1
+    found = parse([b"\n".join([cri(LINE[:cut], "P"), cri(LINE[cut:], "F")])], Rules())
+    assert found.records["response_code"].to_list() == [200]
+
+
+def test_a_message_of_many_large_lines_without_parts_comes_back_untouched():
+    value = b"\n".join([fluent_bit(LINE, "F")] * 100)
+    found = joined(value)
+    assert found.values[0] == value
+
+
+def test_parts_inside_one_message_are_bounded_as_others_are():
+    big = "x" * 300_000
+    parts = [cri(LINE[:60] + big, "P"), *[cri(big, "P")] * 3, cri("end", "F")]
+    # The oldest part falls out of the line, and stays in the message as it is.
+    assert joined(b"\n".join(parts)).values[0].startswith(parts[0] + b"\n")
 
 
 def test_parts_inside_fluent_bit_envelopes_are_joined_in_the_completing_envelope():

@@ -21,12 +21,14 @@ import polars as pl
 
 from egresslens import destination
 from egresslens.mapping import map_unique
+from egresslens.parse.damage import Damage
+from egresslens.parse.markup import bare
 from egresslens.rules import Rules
 
 _PASSTHROUGH: Final = frozenset({"PassthroughCluster", "AllowAnyDynamicDNSCluster"})
 _INBOUND_PASSTHROUGH: Final = "InboundPassthrough"
 _PIPED = re.compile(
-    r"^(outbound6?|inbound6?|inbound-vip|inbound-pod|inbound-hbone)\|(\d*)\|([^|]*)\|([^|]*)$"
+    r"^(outbound6?|inbound6?|inbound-vip|inbound-pod|inbound-hbone)\|(\d*)\|([^|\\]*)\|([^|\\]*)$"
 )
 _SRV = re.compile(r"^(outbound6?|inbound6?)_\.(\d+)_\.(.*?)_\.(.+)$")
 # Envoy's and Istio's own clusters (bootstrap, ambient plumbing, telemetry): no workload's traffic.
@@ -104,6 +106,8 @@ def label(records: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         The records with record.LABELLED columns except `event_time`.
     """
     frame = map_unique(records, "upstream_cluster", classify_cluster, _CLUSTER_COLUMNS)
+    if (marked := _marked(frame)) is not None:
+        frame = map_unique(marked, "upstream_cluster", classify_cluster, _CLUSTER_COLUMNS)
     frame = map_unique(frame, "authority", destination.host_port, _named("authority"))
     named = {**_named("requested_server_name"), "is_srv": pl.Boolean()}
     frame = map_unique(frame, "requested_server_name", _server_name, named)
@@ -125,6 +129,45 @@ def label(records: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         # On a sidecar's outbound side the caller is the workload itself; elsewhere it is somebody else.
         pl.col("downstream_remote_ip").alias("source_ip"),
     )
+
+
+def _marked(frame: pl.DataFrame) -> pl.DataFrame | None:
+    """The records without the marks of a web page around names that then mean something; None if none has.
+
+    Only names are looked at that mean nothing as they are.
+    """
+    nameless = (frame["kind"] == "custom") | (frame["kind"] == "none")
+    if not nameless.any():
+        return None
+    rows = frame.select("upstream_cluster", "route_name").filter(nameless)
+    names = {
+        column: {name: plain for name in rows[column].unique().drop_nulls() if (plain := known(name)) != name}
+        for column, known in (("upstream_cluster", _known_cluster), ("route_name", _known_route))
+    }
+    if not any(names.values()):
+        return None
+    mark = Damage.MARKUP.value
+    named = pl.any_horizontal(pl.col(column).is_in(list(found)) for column, found in names.items())
+    changed = pl.lit(nameless) & named.fill_null(value=False)
+    told = pl.col("damage").str.contains(mark, literal=True).fill_null(value=False)
+    damage = pl.concat_str("damage", pl.lit(mark), separator=",", ignore_nulls=True)
+    return frame.with_columns(
+        pl.when(changed & ~told).then(damage).otherwise("damage").alias("damage"),
+        *(
+            pl.when(changed).then(pl.col(column).replace(found)).otherwise(column).alias(column)
+            for column, found in names.items()
+        ),
+    ).drop(list(_CLUSTER_COLUMNS))
+
+
+def _known_cluster(name: str) -> str:
+    plain = bare(name)
+    return name if classify_cluster(plain).kind in ("custom", "none") else plain
+
+
+def _known_route(name: str) -> str:
+    plain = bare(name)
+    return plain if plain == "block_all" or plain.startswith("allow_any") else name
 
 
 def _decide() -> list[pl.Expr]:

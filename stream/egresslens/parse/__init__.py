@@ -13,8 +13,20 @@ import polars as pl
 
 from egresslens.outcome import Reject
 from egresslens.parse import envelopes, layouts, objects, odd, prefixes, template
+from egresslens.parse.damage import Damage
+from egresslens.parse.jsontext import unquoted
 from egresslens.parse.seats import Seats
-from egresslens.parse.stage import FILTERED, LINES, RECORDS, REJECTS, Stage, gather, rejected
+from egresslens.parse.stage import (
+    FILTERED,
+    LINES,
+    RECORDS,
+    REJECTS,
+    Stage,
+    flagged,
+    gather,
+    mended,
+    rejected,
+)
 from egresslens.rules import Rules
 
 # An envelope inside an envelope inside an envelope: shippers nest two deep, three is generous.
@@ -49,11 +61,13 @@ def parse(values: Sequence[bytes | None], rules: Rules) -> Parsed:
         whole, todo = template.read_texts(todo, rules, prefixed=True)
         todo, apart = envelopes.split(todo, rules, seats)
         step = whole + apart + _step(todo, rules)
-        stage += Stage(step.records, step.rejects, step.filtered)
+        stage += Stage(step.records, step.rejects, step.filtered, forgiven=step.forgiven)
         todo = gather(step.lines, LINES)
     stage = seats.refuse(stage + rejected(todo, Reject.BAD_ENVELOPE))
     return Parsed(
-        gather(stage.records, RECORDS), gather(stage.rejects, REJECTS), gather(stage.filtered, FILTERED)
+        flagged(gather(stage.records, RECORDS), stage.forgiven),
+        gather(stage.rejects, REJECTS),
+        gather(stage.filtered, FILTERED),
     )
 
 
@@ -91,15 +105,16 @@ def _step(lines: pl.DataFrame, rules: Rules) -> Stage:
     quoted = lines["text"].str.starts_with("{\\") | lines["text"].str.starts_with('"{')
     if quoted.any():
         strings, lines = lines.filter(quoted), lines.filter(~quoted)
-        texts = [odd.unquoted(text) for text in strings["text"]]
-        stage += Stage(lines=[strings.with_columns(pl.Series("text", texts, dtype=pl.String))])
+        texts = [unquoted(text) for text in strings["text"]]
+        stage += mended(strings, texts, Damage.ESCAPED_QUOTES)
     braced = lines["text"].str.starts_with("{")
     if braced.any():
         stage += objects.step(lines.filter(braced), rules)
         lines = lines.filter(~braced)
-    # Every layout begins with the time in brackets; what a terminal broke or filled is for the exact way.
+    # Every layout begins with the time in brackets; what a terminal broke or filled, or what ends in a stray
+    # character, is for the exact way.
     text = lines["text"].str
-    whole = ~(text.contains("\n", literal=True) | text.contains("\t", literal=True))
+    whole = ~(text.contains("[\n\t]") | text.contains(odd.STRAY))
     bracketed = text.starts_with("[") & whole
     odd_lines, lines = lines.filter(~bracketed), lines.filter(bracketed)
     if lines.height:

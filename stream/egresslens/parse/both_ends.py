@@ -43,7 +43,9 @@ TAIL: Final = (
 )
 RIGHT: Final = ("upstream_host", "authority", "request_id")
 # Istio 1.0 for TCP: no request, no headers.
-_TCP_1_0 = re.compile(rf'({FLAGS}) {_NUMBER} {_NUMBER} {_NUMBER} "([^"]*)" (\S+) (\S+) (\S+) (\S+)', re.ASCII)
+_TCP_1_0 = re.compile(
+    rf'({FLAGS}) {_NUMBER} {_NUMBER} {_NUMBER} "([^"]*)" (\S+) (\S+) (\S+) ([^\s"]+)', re.ASCII
+)
 
 # (bare words between flags and numbers, quoted values there, words of the tail) -> layout (reference: A.1)
 _SHAPES: Final[dict[tuple[int, int, int], str]] = {

@@ -21,7 +21,7 @@ import orjson
 import polars as pl
 
 from egresslens.outcome import Filtered, Reject
-from egresslens.parse import otlp, source
+from egresslens.parse import otlp, partials, source
 from egresslens.parse.jsontext import has_lone_surrogate
 from egresslens.parse.ndjson import KEY
 from egresslens.parse.otlp import RECORD_KEYS, Part, nanos_ms
@@ -121,7 +121,7 @@ _ARRAY: Final = r'^\[(?:\s*\[)*\s*(?:[{"]|-?\d+(?:\.\d+)?\s*,\s*[\[{"]|null\s*[,
 _ARRAY_RE: Final = re.compile(_ARRAY)
 _BATCH: Final = r'^\{\s*"(?:resourceLogs|streams|values)"\s*:|^\{\s*"stream"\s*:\s*\{'
 _BATCH_RE: Final = re.compile(_BATCH)
-_BEHIND_OBJECT: Final = r"\}\s*\n\s*[^\s,}\]]"
+_BEHIND_OBJECT: Final = r"\}\s*\n\s*[^\s,}\]]|\}\s*,\s*\n\s*\{"
 # Arrays nest no deeper in any shipper's output than Fluentd's `["tag", [[time, record]]]`.
 _MAX_ARRAYS: Final = 4
 
@@ -168,9 +168,11 @@ def split(lines: pl.DataFrame, rules: Rules, seats: Seats) -> tuple[pl.DataFrame
     if not chosen.any():
         return lines, Stage()
     holders = lines.filter(chosen)
-    parts = [
-        (index, part) for index, message in enumerate(holders["text"]) for part in _parts(message, rules)
+    texts = [
+        _rejoined(text, rules.max_records_per_message) if may else text
+        for text, may in zip(holders["text"], partials.may_hold_parts(holders["text"]), strict=True)
     ]
+    parts = [(index, part) for index, text in enumerate(texts) for part in _parts(text, rules)]
     taken, stage = seats.take(spread(holders, parts))
     return pl.concat([lines.filter(~chosen), taken]).sort("message", "seq"), stage
 
@@ -195,6 +197,14 @@ def spread(holders: pl.DataFrame, parts: Sequence[tuple[int, Part]]) -> pl.DataF
         pl.col("own_text").alias("text"),
         *FATE,
     )
+
+
+def _rejoined(text: str, bound: int) -> str:
+    """A message with what a runtime split among its lines, or among an array's values, put together."""
+    if not _ARRAY_RE.match(text):
+        return "\n".join(partials.rejoined(text.split("\n")))
+    items = _items(text, bound)
+    return f"[{','.join(partials.rejoined(items))}]" if items and len(items) <= bound else text
 
 
 def _parts(text: str, rules: Rules) -> list[Part]:
@@ -259,7 +269,7 @@ def _objects(text: str, bound: int) -> list[str]:
             end = text.find("\n", start)
             end = len(text) if end < 0 else end
         found.append(text[start:end].strip())
-        start = _SPACE.match(text, end).end()  # type: ignore[union-attr]  # it matches everywhere
+        start = _BETWEEN.match(text, end).end()  # type: ignore[union-attr]  # it matches everywhere
     return [piece for piece in found if piece]
 
 
@@ -272,6 +282,8 @@ _TOKENS: Final = {
 _SCALAR: Final = re.compile(rf"{_STRING}|-?\d[-+.\deE]*|true|false|null", re.DOTALL)
 _NUMBER: Final = re.compile(r"\s*\[?\s*(-?\d+(?:\.\d+)?)\s*(?:,|$)")
 _SPACE: Final = re.compile(r"\s*")
+# Between objects that follow one another: an array's commas, without its brackets.
+_BETWEEN: Final = re.compile(r"[\s,]*")
 
 
 # Finds the end of sound JSON ten times as fast as counting brackets. Its values are not used.

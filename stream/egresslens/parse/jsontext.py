@@ -35,6 +35,17 @@ def decoded(inner: str) -> str | None:
         return None
 
 
+def inside(text: str) -> str:
+    """What the inside of a JSON string says, or nearly one."""
+    found = decoded(text)
+    return (text.replace('\\"', '"') if found is None else found).strip()
+
+
+def unquoted(text: str) -> str:
+    """Decode an object that is the text of a JSON string, with its quotes or without."""
+    return inside(text[1:-1] if text.startswith('"') and text.endswith('"') else text.removeprefix('"'))
+
+
 def escape_controls(text: str) -> str:
     """Escape control characters, which Polars leaves as they are when it writes a nested value as JSON."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

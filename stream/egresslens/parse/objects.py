@@ -9,18 +9,23 @@ import polars as pl
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse import broken_json, envelopes, shapes, source, template, ztunnel
 from egresslens.parse.damage import Damage
-from egresslens.parse.jsontext import has_lone_surrogate
+from egresslens.parse.jsontext import has_lone_surrogate, unquoted
 from egresslens.parse.keys import FEWEST, FIELD_KEYS, ISTIO_KEYS, MARKERS, TELLING
 from egresslens.parse.ndjson import KEY, read, texts
 from egresslens.parse.reading import Reading
 from egresslens.parse.reading import rows as reading_rows
-from egresslens.parse.stage import LINES, Stage, filtered, rejected
+from egresslens.parse.stage import LINES, Stage, filtered, mended, rejected
 from egresslens.parse.values import typed
 from egresslens.rules import Rules
 
 ALL_KEYS: Final[tuple[str, ...]] = tuple(
     dict.fromkeys([*(key for keys in FIELD_KEYS.values() for key in keys), *envelopes.KEYS])
 )
+
+# What sticks to an object that was cut out of a list or a program.
+_STRAY_END: Final = r"\}[`',\";\s]{1,4}$"
+# The text of a JSON string, broken into lines as it stands.
+_ESCAPED: Final = r'^\{\s+\\"'
 
 
 def step(lines: pl.DataFrame, rules: Rules) -> Stage:
@@ -128,10 +133,15 @@ def _records(rows: pl.DataFrame, rules: Rules) -> Stage:
 def _broken(lines: pl.DataFrame, rules: Rules) -> Stage:
     """Read what is no JSON as far as its keys can be found; reject the rest."""
     text = pl.col("text")
+    stage = Stage()
+    escaped = lines.select(text.str.contains(_ESCAPED)).to_series()
+    if escaped.any():
+        strings, lines = lines.filter(escaped), lines.filter(~escaped)
+        stage += mended(strings, [unquoted(one) for one in strings["text"]], Damage.ESCAPED_QUOTES)
     similar = lines.select(
         pl.any_horizontal(text.str.contains(f'"{key}"', literal=True) for key in MARKERS)
     ).to_series()
-    stage = rejected(_where(lines, ~similar), Reject.INVALID_JSON)
+    stage += rejected(_where(lines, ~similar), Reject.INVALID_JSON)
     return stage + _by_keys(_where(lines, similar), Damage.BROKEN_JSON, rules)
 
 
@@ -153,10 +163,14 @@ def _where(rows: pl.DataFrame, chosen: pl.Series) -> pl.DataFrame:
 def _sound(lines: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
     """Reject what is certainly not one JSON object, and lone surrogates; put objects on one line."""
     text = pl.col("text")
+    stage = Stage()
     closed = lines.select(text.str.ends_with("}")).to_series()
-    stage = rejected(lines.filter(~closed), Reject.INVALID_JSON)
     if not closed.all():
-        lines = lines.filter(closed)
+        opened, lines = lines.filter(~closed), lines.filter(closed)
+        stray = opened.select(text.str.contains(_STRAY_END)).to_series()
+        stage += rejected(opened.filter(~stray), Reject.INVALID_JSON)
+        ended = opened.filter(stray)
+        stage += mended(ended, [one[: one.rindex("}") + 1] for one in ended["text"]], Damage.STRAY_END)
     if lines["text"].str.contains("[\r\n]").any():
         # JSON written over several lines; a line break inside a string is no JSON, and becomes a space.
         lines = lines.with_columns(text.str.replace_all("[\r\n]", " "))

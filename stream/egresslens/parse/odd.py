@@ -19,7 +19,8 @@ from egresslens.outcome import Filtered, Reject
 from egresslens.parse import prefixes, ztunnel
 from egresslens.parse.both_ends import exact
 from egresslens.parse.damage import Damage
-from egresslens.parse.jsontext import decoded
+from egresslens.parse.jsontext import inside
+from egresslens.parse.markup import bare, unmarked
 from egresslens.parse.reading import Reading, rows
 from egresslens.parse.stage import Stage, filtered, rejected
 from egresslens.parse.torn import torn
@@ -62,20 +63,42 @@ def read(text: str) -> Reading | None:
     """Read one line of text in any default layout, damaged or not; None if it is none."""
     if _SECOND_LINE.search(text):
         return None
-    candidate = text
-    damage: tuple[Damage, ...] = ()
-    for candidate, damage in _repaired(text):
-        if found := exact(candidate):
-            return _flagged(found, damage)
+    ends = list(_ends(text))
+    for end, ended in ends:
+        for candidate, damage in _repaired(end, ended):
+            if found := exact(candidate):
+                return _flagged(found, damage)
     # A terminal breaks words in two.
     if "\n" in text and (found := exact(_single_spaces(_plain_quotes(_unescaped(text.replace("\n", "")))))):
-        return _flagged(found, damage)
+        return _flagged(found, (Damage.ODD_SPACES,))
+    *_, (candidate, damage) = _repaired(*ends[0])
     found = torn(candidate)
     return found and _flagged(found, damage)
 
 
 def _flagged(found: Reading, damage: tuple[Damage, ...]) -> Reading:
     return found._replace(damage=tuple(dict.fromkeys((*damage, *found.damage))))
+
+
+# --- the line's end ---------------------------------------------------------------------------------------
+
+# What sticks to a line that was cut out of a list, a program or a page, and ends no route's name.
+STRAY: Final = r"(?:[`',]|\*\*|\\n)$"
+_MOST_STRAYS: Final = 6
+_STRAYS: Final = re.compile(r"(?:[`',]|\*\*|\\[nr])+$")
+_STRAYS_OR_QUOTES: Final = re.compile(r"(?:[`',\"]|\*\*|\\[nr])+$")
+
+
+def _ends(text: str) -> Iterator[tuple[str, tuple[Damage, ...]]]:
+    """The line without what sticks to its end, and the line as it is."""
+    word = text.rpartition(" ")[2]
+    if (name := bare(word)) != word:
+        yield text.removesuffix(word) + name, (Damage.MARKUP,)
+    head, tail = text[:-_MOST_STRAYS], text[-_MOST_STRAYS:]
+    # Layouts without a cluster end in a quote.
+    quotes = (_STRAYS_OR_QUOTES.sub(instead, tail) for instead in ("", '"'))
+    for end in dict.fromkeys((_STRAYS.sub("", tail), tail, *quotes)):
+        yield head + end, (Damage.STRAY_END,) if end != tail else ()
 
 
 # --- repairs ------------------------------------------------------------------------------------------------
@@ -85,13 +108,14 @@ _CURLY = str.maketrans("\u201c\u201d\u201e\u201f\u2033", '"""""')
 _SECOND_LINE = re.compile(r'\n\s*(?:\[20|"(?:[A-Z]{3,16}|-) )')
 
 
-def _repaired(text: str) -> Iterator[tuple[str, tuple[Damage, ...]]]:
+def _repaired(text: str, damage: tuple[Damage, ...]) -> Iterator[tuple[str, tuple[Damage, ...]]]:
     """The line as it is, then with one repair after the other, as far as they change anything."""
-    damage: tuple[Damage, ...] = ()
     yield text, damage
     for repair, name in (
         (_unescaped, Damage.ESCAPED_QUOTES),
+        (_unescaped, Damage.ESCAPED_QUOTES),
         (_plain_quotes, Damage.ODD_QUOTES),
+        (unmarked, Damage.MARKUP),
         (_single_spaces, Damage.ODD_SPACES),
     ):
         repaired = repair(text)
@@ -106,17 +130,7 @@ def _unescaped(text: str) -> str:
         text = text[1:-1]
     elif '\\"' not in text:
         return text
-    return _inside(text)
-
-
-def unquoted(text: str) -> str:
-    """Decode an object that is the text of a JSON string, with its quotes or without."""
-    return _inside(text[1:-1] if text.startswith('"') and text.endswith('"') else text.removeprefix('"'))
-
-
-def _inside(text: str) -> str:
-    found = decoded(text)
-    return (text.replace('\\"', '"') if found is None else found).strip()
+    return inside(text)
 
 
 def _plain_quotes(text: str) -> str:

@@ -32,6 +32,8 @@ TOTAL_BYTES: Final = 33_554_432
 # Docker's buffer. Where it cuts a character in two, the halves become U+FFFD, of three bytes each.
 DOCKER_PIECE: Final = 16_384
 _DOCKER_SLACK: Final = 16
+# Where a message of Docker's lines has its first key.
+_HEAD: Final = 1_024
 
 # (namespace, pod, container or file, stream). Raw CRI lines tell only the stream.
 Stream = tuple[str, ...]
@@ -113,6 +115,11 @@ class Partials:
         """The smallest offset that is still needed; None if no line is open."""
         return min((parts[0].offset for parts in self._open.values()), default=None)
 
+    @property
+    def open_offsets(self) -> set[int]:
+        """The offsets of all parts that wait."""
+        return {part.offset for parts in self._open.values() for part in parts}
+
     def join(
         self,
         offsets: Sequence[int],
@@ -126,7 +133,7 @@ class Partials:
             values: the messages.
             timestamps: of their Kafka records (ms); they come back with what is unfinished, -1 if not given.
         """
-        suspects = _suspects(values)
+        suspects, marked = _suspects(values)
         if not self._open and not suspects:
             return Joined(values)
         joined: list[bytes | None] = list(values)
@@ -136,7 +143,10 @@ class Partials:
             value = values[index]
             offset = int(offsets[index])
             unfinished += self._expire(offset)
-            if value is None or not (piece := _read(value)):
+            if value is None:
+                continue
+            value = joined[index] = _whole(value, marked=index in marked)
+            if not (piece := _read(value)):
                 continue
             if piece.partial:
                 partial.append(index)
@@ -214,6 +224,26 @@ class Partials:
         del self._open[stream], self._needles[stream], self._bytes[stream]
 
 
+def within(lines: Sequence[bytes]) -> Sequence[bytes]:
+    """Put together what a runtime split among the lines, or values, of one message, within the same bounds.
+
+    A part whose line does not come to its end there stays as it is.
+    """
+    partials = Partials()
+    found = partials.join(range(len(lines)), lines)
+    if not found.partial:
+        return lines
+    loose = {part.offset for part in found.unfinished} | partials.open_offsets
+    gone = set(found.partial) - loose
+    return [value for index, value in enumerate(found.values) if index not in gone and value is not None]
+
+
+def rejoined(lines: list[str]) -> list[str]:
+    """The same for lines that are text."""
+    whole = within([line.encode("utf-8", "surrogateescape") for line in lines])
+    return [line.decode("utf-8", "surrogateescape") for line in whole]
+
+
 # --- reading ------------------------------------------------------------------------------------------------
 
 _CRI: Final = re.compile(
@@ -227,26 +257,58 @@ def _begins(text: str) -> bool:
     return _BEGIN.match(text) is not None
 
 
-def _suspects(values: Sequence[bytes | None]) -> list[int]:
-    """Indexes of messages that look like parts of lines: a test that costs next to nothing."""
+# Tags of Fluent Bit's and Fluentd's CRI parsers, Vector's mark, the CRI prefix itself. (And Docker's buffer.)
+_MARKS: Final = (b'"P"', b"out P ", b"err P ", b'"_partial"')
+
+
+def _suspects(values: Sequence[bytes | None]) -> tuple[list[int], set[int]]:
+    """Indexes of messages that look like parts of lines, and of those that say so: costs next to nothing."""
     column = pl.Series("value", values, dtype=pl.Binary).to_frame()
     value = pl.col("value")
-    # Tags of Fluent Bit's and Fluentd's CRI parsers, Vector's mark, the CRI prefix itself, Docker's buffer.
-    looks = (
-        value.bin.contains(b'"P"')
-        | value.bin.contains(b"out P ")
-        | value.bin.contains(b"err P ")
-        | value.bin.contains(b'"_partial"')
-        | (value.bin.size() >= DOCKER_PIECE)
+    marked = column.select(
+        pl.any_horizontal(value.bin.contains(mark) for mark in _MARKS).fill_null(value=False)
+    ).to_series()
+    large = column.select((value.bin.size() >= DOCKER_PIECE).fill_null(value=False)).to_series()
+    return (marked | large).arg_true().to_list(), set(marked.arg_true())
+
+
+def may_hold_parts(texts: pl.Series) -> pl.Series:
+    """Which messages of several lines, or values, may hold a part."""
+    docker = (texts.str.len_bytes() >= DOCKER_PIECE) & texts.str.head(_HEAD).str.contains(
+        '"log"', literal=True
     )
-    return column.select(looks.fill_null(value=False)).to_series().arg_true().to_list()
+    found = docker & pl.Series([may and _holds_piece(text) for text, may in zip(texts, docker, strict=True)])
+    for mark in ('"P"', " P ", '"_partial"'):
+        found |= texts.str.contains(mark, literal=True)
+    return found
+
+
+def _holds_piece(text: str) -> bool:
+    return max(map(len, text.split("\n"))) >= DOCKER_PIECE // 4
+
+
+def _whole(value: bytes, *, marked: bool) -> bytes:
+    """A message with what was split among its own lines put together."""
+    if b"\n" not in value:
+        return value
+    if not marked and (b'"log"' not in value[:_HEAD] or max(map(len, value.split(b"\n"))) < DOCKER_PIECE):
+        return value
+    lines = _lines(value)
+    whole = within(lines)
+    return b"\n".join(whole) if len(whole) < len(lines) or len(lines) == 1 else value
+
+
+def _lines(value: bytes) -> list[bytes]:
+    """The lines of a message that holds a runtime's lines, or objects one per line; none for another one."""
+    lines = [line for line in value.split(b"\n") if line]
+    runtimes = all(_CRI.match(line[:192].decode("utf-8", "surrogateescape")) for line in lines)
+    return lines if runtimes or all(line[:1] == b"{" and line[-1:] == b"}" for line in lines) else []
 
 
 def _read(value: bytes) -> _Piece | None:
     """Read a message as a runtime's line or part; None if it is neither."""
     if value[:1].isdigit():
-        line = _CRI.match(value[:192].decode("utf-8", "surrogateescape"))
-        return line and _of_cri(line, value.decode("utf-8", "surrogateescape"), (), None)
+        return _read_cri(value)
     if value[:1] != b"{":
         return None
     try:
@@ -269,6 +331,14 @@ def _read(value: bytes) -> _Piece | None:
     stream = stream if isinstance(stream, str) else ""
     needle = place[-1] if place else stream
     return _Piece((*place, stream), needle.encode(), bool(place), partial, text, "", envelope, key)
+
+
+def _read_cri(value: bytes) -> _Piece | None:
+    line = _CRI.match(value[:192].decode("utf-8", "surrogateescape"))
+    if line is None or (line[3] == "P" and b"\n" in value and _lines(value)):
+        # Beside other lines a part waits for no other message.
+        return None
+    return _of_cri(line, value.decode("utf-8", "surrogateescape"), (), None)
 
 
 def _of_cri(

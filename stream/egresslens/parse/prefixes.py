@@ -30,7 +30,7 @@ _VIEWER: Final = (
 # Any other prefix: what follows it says by itself that it is a line of Envoy's.
 _OTHER: Final = (
     r'(?s)^(?:[^"]{1,256}?(\[20\d\d-\d\d-\d\dT[0-9:.,]+(?:Z|[+-]\d\d:?\d\d)?\]? .*)'
-    r'|[^\[\]{}"\\]{1,256}?[\s|:](\\?"(?:[A-Z]{3,16}|-) .*|\{\s*".*))$'
+    r'|[^\[\]{}"\\]{0,256}?[\s|:`\'(\x{feff}](\\?"(?:[A-Z]{3,16}|-) .*|\{\s*".*))$'
 )
 # Milliseconds alone are Envoy's own %START_TIME%, which may have lost its brackets.
 _OWN_TIME: Final = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \\?\""

@@ -69,4 +69,5 @@ class Seats:
             [frame.filter(kept) for frame in stage.rejects],
             [frame.filter(kept) for frame in stage.filtered],
             [frame.filter(kept) for frame in stage.lines],
+            stage.forgiven,
         ) + rejected(place, Reject.TOO_LARGE)

@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from egresslens.outcome import Filtered, Reject
+from egresslens.parse.damage import Damage
 from egresslens.record import PARSED, TIMESTAMP
 
 # Which message a row came from, and which record inside it.
@@ -43,16 +44,19 @@ RECORDS: Final[dict[str, pl.DataType]] = {
 }
 REJECTS: Final[dict[str, pl.DataType]] = {**PLACE, "reason": pl.String(), "field": pl.String()}
 FILTERED: Final[dict[str, pl.DataType]] = {**PLACE, "reason": pl.String()}
+FORGIVEN: Final[dict[str, pl.DataType]] = {**PLACE, "forgiven": pl.String()}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Results of one step. Frames have the columns of RECORDS, REJECTS, FILTERED and LINES."""
+    """Results of one step. Frames have the columns of RECORDS, REJECTS, FILTERED, LINES and FORGIVEN."""
 
     records: Sequence[pl.DataFrame] = ()
     rejects: Sequence[pl.DataFrame] = ()
     filtered: Sequence[pl.DataFrame] = ()
     lines: Sequence[pl.DataFrame] = ()
+    forgiven: Sequence[pl.DataFrame] = ()
+    """Damage of lines that come back mended, for the records they become."""
 
     def __add__(self, other: Stage) -> Stage:
         return Stage(
@@ -60,6 +64,7 @@ class Stage:
             [*self.rejects, *other.rejects],
             [*self.filtered, *other.filtered],
             [*self.lines, *other.lines],
+            [*self.forgiven, *other.forgiven],
         )
 
 
@@ -79,6 +84,34 @@ def filtered(rows: pl.DataFrame, reason: Filtered | pl.Expr) -> Stage:
         return Stage()
     expression = reason if isinstance(reason, pl.Expr) else pl.lit(reason.value)
     return Stage(filtered=[rows.select("message", "seq", expression.alias("reason"))])
+
+
+def mended(lines: pl.DataFrame, texts: Sequence[str], damage: Damage) -> Stage:
+    """Lines to be read again, with other texts; what they become is flagged."""
+    return Stage(
+        lines=[lines.with_columns(pl.Series("text", texts, dtype=pl.String))],
+        forgiven=[lines.select(*PLACE, pl.lit(damage.value).alias("forgiven"))],
+    )
+
+
+def flagged(records: pl.DataFrame, forgiven: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Records (RECORDS) with what was forgiven before (FORGIVEN, as it was found), then their own damage."""
+    if not forgiven:
+        return records
+    marks = (
+        pl.concat(forgiven)
+        .group_by(list(PLACE), maintain_order=True)
+        .agg(pl.col("forgiven").unique(maintain_order=True))
+    )
+    found = records.join(marks, on=list(PLACE), how="left", maintain_order="left")
+    own = pl.col("damage").str.split(",").fill_null([])
+    every = pl.col("forgiven").fill_null([]).list.concat(own).list.unique(maintain_order=True)
+    return found.with_columns(
+        pl.when(pl.col("forgiven").is_not_null())
+        .then(every.list.join(","))
+        .otherwise("damage")
+        .alias("damage")
+    ).select(list(RECORDS))
 
 
 def gather(frames: Sequence[pl.DataFrame], schema: dict[str, pl.DataType]) -> pl.DataFrame:
