@@ -48,7 +48,9 @@ class EdgeParams(Ranged):
     label: Label = Field(description="Its label.")
     destination_host: Text | None = None
     destination_port: int | None = Field(None, ge=0, le=65_535)
-    destination_domain: Text | None = Field(None, description="With group_destination=domain.")
+    destination_domain: Text | None = Field(
+        None, description="With group_destination=domain; without it, what has no host."
+    )
     group_source: GroupSource = Field("workload", description="As in the graph it was taken from.")
     group_destination: GroupDestination = Field("host", description="As in the graph it was taken from.")
 
@@ -113,7 +115,7 @@ class EdgeDetail(Model):
 
 @dataclass(frozen=True)
 class Key:
-    """An edge, exactly: absent is absent. `hosts` are those of a domain, None for one host."""
+    """An edge, exactly: absent is absent. `hosts` are those of a domain, None for one host and for none."""
 
     params: EdgeParams
     hosts: tuple[str, ...] | None
@@ -126,11 +128,10 @@ class Key:
         tests = {name: self._equal(name, _SOURCE_COLUMNS[name], "String") for name in names}
         if self.hosts is not None:
             return {**tests, "destination_hosts": "row.destination_host IN {destination_hosts:Array(String)}"}
-        return {
-            **tests,
-            "destination_host": self._equal("destination_host", "row.destination_host", "String"),
-            "destination_port": self._equal("destination_port", "row.destination_port", "Int32"),
-        }
+        tests["destination_host"] = self._equal("destination_host", "row.destination_host", "String")
+        if self.params.group_destination == "host":
+            tests["destination_port"] = self._equal("destination_port", "row.destination_port", "Int32")
+        return tests
 
     def parameters(self) -> dict[str, Any]:
         """Values of the conditions' parameters."""
@@ -220,13 +221,17 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
 
 
 def _hosts(context: Context, params: EdgeParams) -> tuple[str, ...] | None:
-    """The hosts of the domain that is asked for."""
+    """The hosts of the domain that is asked for; None where no domain is."""
     if params.group_destination == "host":
         return None
-    if params.destination_domain is None:
+    if params.destination_host is not None:
         raise Problem(
-            "parameter", "group_destination=domain needs `destination_domain`", parameter="destination_domain"
+            "parameter",
+            "group_destination=domain takes `destination_domain` instead",
+            parameter="destination_host",
         )
+    if params.destination_domain is None:
+        return None
     period = params.period(context.settings, context.now)
     found = console_question(
         context.settings, "hosts", period, _Domain(params.destination_domain), labels=[params.label]
