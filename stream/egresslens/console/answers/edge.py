@@ -18,10 +18,9 @@ from egresslens.console.answers.graph import (
     GroupSource,
     domain_of,
     edges_question,
-    first_seen_question,
     grouped_edges,
-    marked,
     read_edges,
+    registered_at,
     to_edges,
 )
 from egresslens.console.models import Count, Model, Range, Sql, Time
@@ -177,8 +176,7 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
     found = read_edges(context, edges)
     if found.is_empty():
         raise Problem("not-found", "the range holds no traffic of this edge")
-    news = first_seen_question(context, period, key).frame(context.reader)
-    rows = grouped_edges(marked(found, news), params.group_source, params.group_destination)
+    rows = grouped_edges(found, params.group_source, params.group_destination)
     questions = {
         "edge": edges,
         "timeline": asked("timeline"),
@@ -198,7 +196,7 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
     latency = answers["latency"].row(0, named=True)
     return EdgeDetail(
         range=Range.of(period),
-        edge=to_edges(context, rows, period)[0],
+        edge=to_edges(rows, registered_at(context), period)[0],
         timeline=[
             Point(**{name: row[name] for name in Point.model_fields})
             for row in answers["timeline"].iter_rows(named=True)
