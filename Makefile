@@ -108,6 +108,14 @@ bench-alerts: venv ## From a record in Kafka to the webhook at 20,000 records/s,
 bench-reports: venv ## The reports over 10 million events: each question, and the whole command
 	$(BIN)/python bench/reports.py
 
+.PHONY: bench-graph
+bench-graph: venv ## The console's graph of 500 workloads and 2,000 destinations in Chromium
+	PYTHONPATH=tests $(BIN)/python bench/graph.py
+
+.PHONY: bench-view
+bench-view: venv ## The console's first picture over 10 million events in Chromium
+	$(BIN)/python bench/view.py
+
 .PHONY: chaos
 chaos: venv ## 2 million messages through over 30 kill -9s, every view held against the truth; SEED=
 	PYTHONPATH=tests $(BIN)/python -m chaos

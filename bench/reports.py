@@ -56,20 +56,26 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="egresslens-reports-") as temporary,
         embedded_store(Path(os.environ.get("FOLDER", temporary))) as running,
     ):
-        settings = load(environment(running))
-        with connect(settings, "writer") as writer:
-            migrate(writer, settings)
-            if not count(writer, settings, "progress"):
-                end = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
-                asyncio.run(fill(settings, events, end - timedelta(hours=HOURS)))
-                roll_up(writer, settings, datetime.now(timezone.utc))
-                judge(writer, settings)
-                # What was rolled up counts ten seconds later.
-                time.sleep(11)
-            for view in ("events", "windows_1m", "windows_1h", "destinations"):
-                print(f"{count(writer, settings, view):,} {view}", flush=True)
+        settings = filled(running, events)
         if rounds:
             measure(settings, running, rounds)
+
+
+def filled(running: StoreProcess, events: int) -> Settings:
+    """Fill the store, if nothing is in it yet, and say what it holds."""
+    settings = load(environment(running))
+    with connect(settings, "writer") as writer:
+        migrate(writer, settings)
+        if not count(writer, settings, "progress"):
+            end = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+            asyncio.run(fill(settings, events, end - timedelta(hours=HOURS)))
+            roll_up(writer, settings, datetime.now(timezone.utc))
+            judge(writer, settings)
+            # What was rolled up counts ten seconds later.
+            time.sleep(11)
+        for view in ("events", "windows_1m", "windows_1h", "destinations"):
+            print(f"{count(writer, settings, view):,} {view}", flush=True)
+    return settings
 
 
 def count(client: Any, settings: Settings, view: str) -> int:

@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 
 from egresslens.console.answers.graph import (
     EDGES,
-    MARKED,
     GraphParams,
     domain_of,
     fair,
     grouped_edges,
-    marked,
 )
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=timezone.utc)
@@ -36,7 +34,7 @@ def edge(host: str = "api.example.com", workload: str = "cart", **given: Any) ->
 
 
 def edges(*rows: dict[str, Any]) -> pl.DataFrame:
-    return pl.DataFrame(list(rows), schema=MARKED)
+    return pl.DataFrame(list(rows), schema=EDGES)
 
 
 def by_domain(*rows: dict[str, Any]) -> list[dict[str, Any]]:
@@ -109,20 +107,13 @@ def test_by_namespace_workloads_are_counted():
 
 def test_without_groups_every_edge_stays():
     rows = edges(edge(), edge("b.example.com"))
-    assert grouped_edges(rows, "workload", "host").select(*MARKED).equals(rows)
+    assert grouped_edges(rows, "workload", "host").select(*EDGES).equals(rows)
 
 
 @pytest.mark.parametrize(("seen_first", "is_new"), [((True, True), True), ((True, False), False)])
 def test_a_domain_was_seen_first_if_all_of_its_hosts_were(seen_first: tuple[bool, ...], is_new: bool):
     [row] = by_domain(*(edge(f"{one}.example.com", seen_first=first) for one, first in enumerate(seen_first)))
     assert row["seen_first"] is is_new
-
-
-def test_what_was_seen_first_is_marked_also_without_a_cluster_and_a_port():
-    rows = edges(edge(destination_port=None), edge("b.example.com")).select(*EDGES)
-    place = ["source_cluster", "destination_host", "destination_port"]
-    news = pl.DataFrame([(None, "api.example.com", None)], schema=place, orient="row")
-    assert marked(rows, news)["seen_first"].to_list() == [True, False]
 
 
 def test_a_flood_of_one_label_does_not_push_out_another():

@@ -1,70 +1,103 @@
 -- Statements of `egresslens console`, one per section. `edges` is the whole graph, the others are about one edge or
 -- about what the filters leave.
 
+-- section: caller
+row.source_cluster AS source_cluster,
+coalesce(row.source_namespace, row.source_ip_namespace) AS source_namespace,
+coalesce(row.source_workload, row.source_ip_workload) AS source_workload,
+if(coalesce(row.source_workload, row.source_ip_workload) IS NULL, row.source_ip, NULL) AS source_ip
+
+-- section: has_sidecar
+max(hop = 'sidecar') OVER (
+    PARTITION BY source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port
+) AS has_sidecar
+
 -- The calls of report.sql, summed over the range before they are judged: a page that is looked at all day must not
 -- judge every window of every edge anew. So a destination's region is that of all its addresses in the range, where
 -- the reports tell windows apart; counts are the same. Where no workload is known, windows stay apart: the address
 -- may have been another pod's in each.
+-- section: summed_rows
+(
+    WITH if(
+        response_code >= 400 OR (response_code = 0 AND startsWith(ifNull(protocol, ''), 'HTTP')), part.requests, 0
+    ) AS failed
+    SELECT
+        source_cluster, source_namespace, source_workload, source_ip, label, destination_host, destination_port, hop,
+        ifNull(destination_host_source = 'registry', false) AS registered,
+        if(source_workload IS NULL, last_event, NULL) AS apart,
+        sum(part.requests) AS requests,
+        sum(failed) AS errors,
+        groupArray(
+            (window_start, response_code, part.requests, failed, part.bytes_sent, part.bytes_received)
+        ) AS windows,
+        sum(part.mismatches) AS mismatches,
+        sum(part.bytes_received) AS bytes_received,
+        sum(part.bytes_sent) AS bytes_sent,
+        max(part.duration_ms_max) AS slowest,
+        sumForEach(part.duration_buckets) AS buckets,
+        groupUniqArrayArray(16)(part.destination_ips) AS ips,
+        min(part.first_event) AS first_seen,
+        max(part.last_event) AS last_seen,
+        max(part.last_event) AS seen_at
+    FROM ${rows} AS part
+    WHERE window_start >= {since:DateTime('UTC')} AND window_start < {until:DateTime('UTC')} AND hop != 'gateway'
+    GROUP BY
+        source_cluster, source_namespace, source_workload, source_ip, label, destination_host, destination_port, hop,
+        registered, apart
+)
+
+-- Judged in two steps: planning it as one, as the views have it, takes longer than reading.
 -- section: flows
 (
     SELECT * EXCEPT (hop, has_sidecar)
     FROM
     (
         SELECT
-            row.source_cluster AS source_cluster,
-            coalesce(row.source_namespace, row.source_ip_namespace) AS source_namespace,
-            coalesce(row.source_workload, row.source_ip_workload) AS source_workload,
-            if(coalesce(row.source_workload, row.source_ip_workload) IS NULL, row.source_ip, NULL) AS source_ip,
+            ${caller},
             label, destination_host, destination_port, hop,
             destination_scope, destination_region, destination_kind, service_entry, service_entry_reason,
-            requests, errors, mismatches, bytes_received, bytes_sent, slowest, buckets, windows, first_seen, last_seen,
-            max(hop = 'sidecar') OVER (
-                PARTITION BY source_cluster, source_namespace, source_workload, source_ip, destination_host,
-                destination_port
-            ) AS has_sidecar
+            requests, errors, mismatches, bytes_received, bytes_sent, first_seen, last_seen,
+            ${has_sidecar}
         FROM
         (
-            WITH ${judged_with}
-            SELECT ${judged_columns}
+            WITH ${judged_by}
+            SELECT row.*, ${pod_columns}, ${judgements}
             FROM
             (
-                WITH if(
-                    response_code >= 400 OR (response_code = 0 AND startsWith(ifNull(protocol, ''), 'HTTP')),
-                    part.requests, 0
-                ) AS failed
-                SELECT
-                    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
-                    destination_port, hop, ifNull(destination_host_source = 'registry', false) AS registered,
-                    if(source_workload IS NULL, last_event, NULL) AS apart,
-                    sum(part.requests) AS requests,
-                    sum(failed) AS errors,
-                    groupArray(
-                        (window_start, response_code, part.requests, failed, part.bytes_sent, part.bytes_received)
-                    ) AS windows,
-                    sum(part.mismatches) AS mismatches,
-                    sum(part.bytes_received) AS bytes_received,
-                    sum(part.bytes_sent) AS bytes_sent,
-                    max(part.duration_ms_max) AS slowest,
-                    sumForEach(part.duration_buckets) AS buckets,
-                    groupUniqArrayArray(16)(part.destination_ips) AS ips,
-                    min(part.first_event) AS first_seen,
-                    max(part.last_event) AS last_seen,
-                    max(part.last_event) AS seen_at
-                FROM ${rows} AS part
-                WHERE window_start >= {since:DateTime('UTC')} AND window_start < {until:DateTime('UTC')}
-                    AND hop != 'gateway'
-                GROUP BY
-                    source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
-                    destination_port, hop, registered, apart
+                WITH ${address_with}
+                SELECT *, host_differs, ip_scope, scope_at, ip_regions, region_at, ip_geos, geo_at
+                FROM ${summed_rows} AS row
+                ${judged_joins}
             ) AS row
-            ${judged_joins}
         ) AS row
         WHERE 1${narrow}
     )
     WHERE hop = 'sidecar' OR has_sidecar = 0
 )
 
--- One row per source, label and destination.
+-- The same without judgements, for what only counts: who called is all that it must know.
+-- section: counted_flows
+(
+    SELECT * EXCEPT (hop, has_sidecar)
+    FROM
+    (
+        SELECT
+            ${caller},
+            label, destination_host, destination_port, hop, windows, slowest, buckets,
+            ${has_sidecar}
+        FROM
+        (
+            WITH ${pod_with}
+            SELECT row.*, ${pod_columns}
+            FROM ${summed_rows} AS row
+            ${pod_join}
+        ) AS row
+        WHERE 1${narrow}
+    )
+    WHERE hop = 'sidecar' OR has_sidecar = 0
+)
+
+-- One row per source, label and destination; seen_first: nobody in the mesh called it before the range.
 -- section: edges
 SELECT
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host, destination_port,
@@ -79,7 +112,14 @@ SELECT
     sum(call.bytes_sent) AS bytes_sent,
     sum(call.bytes_received) AS bytes_received,
     min(call.first_seen) AS first_seen,
-    max(call.last_seen) AS last_seen
+    max(call.last_seen) AS last_seen,
+    destination_host IS NOT NULL
+    AND (ifNull(source_cluster, ''), ifNull(destination_host, ''), ifNull(destination_port, 0)) NOT IN
+    (
+        SELECT ifNull(source_cluster, ''), ifNull(destination_host, ''), ifNull(destination_port, 0)
+        FROM ${database}.raw_rows_destinations AS row
+        WHERE window_start < {since:DateTime('UTC')} AND first_seen < {since:DateTime('UTC')}${narrow_destination}
+    ) AS seen_first
 FROM ${flows} AS call
 WHERE has({labels:Array(String)}, label)
 GROUP BY source_cluster, source_namespace, source_workload, source_ip, label, destination_host, destination_port
@@ -95,9 +135,28 @@ SELECT
 FROM
 (
     SELECT label, arrayJoin(call.windows) AS one
-    FROM ${flows} AS call
+    FROM ${counted_flows} AS call
     WHERE has({labels:Array(String)}, label)
 )
+GROUP BY start, label
+ORDER BY start, label
+
+-- The time line where it does not matter who called, and nothing was told twice: `others` are windows of proxies
+-- beside the sidecars, whose calls a sidecar may have told too.
+-- section: plain_timeline
+SELECT
+    window_start AS start, label,
+    sum(row.requests) AS requests,
+    sum(
+        if(
+            response_code >= 400 OR (response_code = 0 AND startsWith(ifNull(protocol, ''), 'HTTP')), row.requests, 0
+        )
+    ) AS errors,
+    sum(row.bytes_sent) AS bytes_sent, sum(row.bytes_received) AS bytes_received,
+    countIf(hop != 'sidecar') AS others
+FROM ${rows} AS row
+WHERE window_start >= {since:DateTime('UTC')} AND window_start < {until:DateTime('UTC')} AND hop != 'gateway'
+    AND has({labels:Array(String)}, label)${narrow}
 GROUP BY start, label
 ORDER BY start, label
 
@@ -106,7 +165,7 @@ SELECT one.2 AS response_code, sum(one.3) AS requests
 FROM
 (
     SELECT arrayJoin(call.windows) AS one
-    FROM ${flows} AS call
+    FROM ${counted_flows} AS call
     WHERE has({labels:Array(String)}, label)
 )
 GROUP BY response_code
@@ -120,7 +179,7 @@ SELECT
 FROM
 (
     SELECT max(call.slowest) AS slowest, sumForEach(call.buckets) AS buckets
-    FROM ${flows} AS call
+    FROM ${counted_flows} AS call
     WHERE has({labels:Array(String)}, label)
 )
 
@@ -200,13 +259,3 @@ FROM
 WHERE source_workload IS NOT NULL
 ORDER BY source_cluster, source_namespace, source_workload
 LIMIT {limit:UInt32}
-
--- What nobody in the mesh called before the range.
--- section: first_seen
-SELECT source_cluster, destination_host, destination_port
-FROM ${database}.raw_view_destinations AS row
-WHERE destination_host IS NOT NULL${narrow_destination}
-GROUP BY source_cluster, destination_host, destination_port
-HAVING min(row.first_seen) >= {since:DateTime('UTC')} AND min(row.first_seen) < {until:DateTime('UTC')}
-ORDER BY min(row.first_seen) DESC
-LIMIT 100000

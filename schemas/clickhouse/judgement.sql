@@ -3,8 +3,29 @@
 -- its columns.
 -- Names are judged last (judged_at): without them nothing is judged, also if addresses are.
 
--- section: judged_with
-(SELECT groupUniqArray(cluster) FROM ${database}.raw_pods) AS pod_clusters,
+-- Whose address a source without a name had.
+-- section: pod_with
+(SELECT groupUniqArray(cluster) FROM ${database}.raw_pods) AS pod_clusters
+
+-- section: pod_columns
+nullIf(if(row.seen_at < pod_to, pod_namespace, ''), '') AS source_ip_namespace,
+nullIf(if(row.seen_at < pod_to, pod_workload, ''), '') AS source_ip_workload
+
+-- section: pod_join
+GLOBAL ASOF LEFT JOIN
+(
+    SELECT
+        cluster AS pod_cluster, address AS pod_address, valid_from AS pod_from, valid_to AS pod_to,
+        namespace AS pod_namespace, workload AS pod_workload
+    FROM ${database}.raw_pods FINAL
+) AS pod
+ON pod_cluster = if(has(pod_clusters, ifNull(row.source_cluster, '')), ifNull(row.source_cluster, ''), '')
+    AND pod_address = if(row.source_workload IS NULL, ifNull(row.source_ip, ''), '')
+    AND row.seen_at >= pod_from
+
+-- What the addresses tell, and then what is judged by.
+-- section: address_with
+${pod_with},
 notEmpty(host_addresses) AS host_differs,
 notEmpty(row.ips) OR host_is_address AS host_counts,
 if(host_differs, arrayMap(ip -> indexOf(host_addresses, ip), row.ips), []) AS places,
@@ -25,7 +46,9 @@ if(
     host_differs, arraySort(arrayDistinct(arrayFilter(geo -> geo != '', geos))),
     if(host_counts AND host_geo != '', [toString(host_geo)], [])
 ) AS ip_geos,
-places[arrayFirstIndex(geo -> geo != '', geos)] AS geo_at,
+places[arrayFirstIndex(geo -> geo != '', geos)] AS geo_at
+
+-- section: judged_by
 multiIf(
     judged_at = 0, 0,
     judged_declared_scope IS NOT NULL, 1,
@@ -47,10 +70,11 @@ multiIf(
     0
 ) AS region_by
 
--- section: judged_columns
-row.* EXCEPT (seen_at, ips, registered),
-nullIf(if(row.seen_at < pod_to, pod_namespace, ''), '') AS source_ip_namespace,
-nullIf(if(row.seen_at < pod_to, pod_workload, ''), '') AS source_ip_workload,
+-- section: judged_with
+${address_with},
+${judged_by}
+
+-- section: judgements
 multiIf(scope_by = 1, judged_declared_scope, scope_by = 2, judged_scope, scope_by = 3, ip_scope, 'unknown')
     AS destination_scope,
 multiIf(
@@ -82,17 +106,13 @@ judged_kind_reason AS destination_kind_reason,
 judged_service_entry AS service_entry,
 judged_service_entry_reason AS service_entry_reason
 
+-- section: judged_columns
+row.* EXCEPT (seen_at, ips, registered),
+${pod_columns},
+${judgements}
+
 -- section: judged_joins
-GLOBAL ASOF LEFT JOIN
-(
-    SELECT
-        cluster AS pod_cluster, address AS pod_address, valid_from AS pod_from, valid_to AS pod_to,
-        namespace AS pod_namespace, workload AS pod_workload
-    FROM ${database}.raw_pods FINAL
-) AS pod
-ON pod_cluster = if(has(pod_clusters, ifNull(row.source_cluster, '')), ifNull(row.source_cluster, ''), '')
-    AND pod_address = if(row.source_workload IS NULL, ifNull(row.source_ip, ''), '')
-    AND row.seen_at >= pod_from
+${pod_join}
 GLOBAL ANY LEFT JOIN
 (
     SELECT

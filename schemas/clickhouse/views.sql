@@ -253,7 +253,8 @@ GROUP BY
     source_cluster, source_namespace, source_workload, source_ip, label, destination_host,
     destination_host_source, destination_port, protocol, hop, response_code;
 
-CREATE OR REPLACE VIEW ${database}.raw_view_destinations${on_cluster} AS
+-- Rows of destinations, per Kafka partition and month, or whatever is not rolled up into a month yet.
+CREATE OR REPLACE VIEW ${database}.raw_rows_destinations${on_cluster} AS
 WITH
     (
         SELECT groupArray((window_start, stream_epoch, topic, partition))
@@ -270,15 +271,11 @@ WITH
         FROM ${database}.raw_months
         WHERE changed > settled AND (kept OR settled = 0)
     ) AS stale_months
-SELECT
-    source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port,
-    arraySort(groupUniqArray(toString(row.label))) AS labels,
-    sum(row.requests) AS requests,
-    min(row.first_seen) AS first_seen,
-    max(row.last_seen) AS last_seen
+SELECT *
 FROM
 (
     SELECT
+        part.window_start AS window_start,
         source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port,
         label, requests,
         part.first_seen AS first_seen, part.last_seen AS last_seen
@@ -287,6 +284,7 @@ FROM
         AND (part.window_start, stream_epoch, topic, partition) NOT IN (SELECT arrayJoin(stale_months))
     UNION ALL
     SELECT
+        part.window_start AS window_start,
         source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port,
         label, requests,
         first_event AS first_seen, last_event AS last_seen
@@ -297,6 +295,7 @@ FROM
         AND (part.window_start, stream_epoch, topic, partition) NOT IN (SELECT arrayJoin(stale_days))
     UNION ALL
     SELECT
+        part.window_start AS window_start,
         source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port,
         label, requests,
         first_event AS first_seen, last_event AS last_seen
@@ -308,6 +307,7 @@ FROM
         AND (part.window_start, stream_epoch, topic, partition) NOT IN (SELECT arrayJoin(stale_hours))
     UNION ALL
     SELECT
+        part.window_start AS window_start,
         source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port,
         label, requests,
         first_event AS first_seen, last_event AS last_seen
@@ -317,7 +317,16 @@ FROM
         IN (SELECT arrayJoin(stale_months))
         AND (toStartOfDay(part.window_start), stream_epoch, topic, partition) IN (SELECT arrayJoin(stale_days))
         AND (toStartOfHour(part.window_start), stream_epoch, topic, partition) IN (SELECT arrayJoin(stale_hours))
-) AS row
+);
+
+CREATE OR REPLACE VIEW ${database}.raw_view_destinations${on_cluster} AS
+SELECT
+    source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port,
+    arraySort(groupUniqArray(toString(row.label))) AS labels,
+    sum(row.requests) AS requests,
+    min(row.first_seen) AS first_seen,
+    max(row.last_seen) AS last_seen
+FROM ${database}.raw_rows_destinations AS row
 GROUP BY
     source_cluster, source_namespace, source_workload, source_ip, destination_host, destination_port;
 

@@ -304,6 +304,35 @@ def test_an_edge_of_a_namespace_and_a_domain_opens(page: Page):
     assert amount(page, "Requests") == "8"
 
 
+def test_an_edge_to_what_has_no_host_opens_also_grouped_by_domain(browser: Browser, deploy: Deploy):
+    one = deploy()
+    one.start_worker()
+    one.produce(
+        [
+            line(
+                number, f":{port}", upstream_cluster="PassthroughCluster", upstream_host=None,
+                downstream_local_address=None,
+            )
+            for number, port in enumerate((80, 443, 443))
+        ]
+    )  # fmt: skip
+    one.wait_for_messages(3)
+    running = start_console(one.environment)
+    opened, seen = open_page(browser, base_url=running.url)
+    try:
+        for groups in ("gd=domain", "gs=namespace&gd=domain"):
+            visit(opened, groups)
+            opened.locator('.middle g.edge[aria-label*="(no host): let out unknown, 3 requests"]').press(
+                "Enter"
+            )
+            expect(opened.locator("#panel .facts").first).to_be_visible()
+            assert amount(opened, "Requests") == "3"
+        assert seen.complaints == []
+    finally:
+        opened.context.close()
+        running.stop()
+
+
 def test_the_graph_is_walked_with_arrow_keys(page: Page):
     visit(page)
     page.locator('.nodes [tabindex="0"]').focus()

@@ -125,7 +125,11 @@ def console_statements(settings: Settings, parts: Mapping[str, str]) -> dict[str
 
 
 def _judged_pieces(settings: Settings) -> dict[str, str]:
-    return {name: Template(text).substitute(placeholders(settings)) for name, text in _sections(PIECES)}
+    names = placeholders(settings)
+    found: dict[str, str] = {}
+    for name, text in _sections(PIECES):
+        found[name] = Template(text).substitute(names | found)
+    return found
 
 
 def _report_pieces(settings: Settings, parts: Mapping[str, str]) -> dict[str, str]:

@@ -18,10 +18,9 @@ from egresslens.console.answers.graph import (
     GroupSource,
     domain_of,
     edges_question,
-    first_seen_question,
     grouped_edges,
-    marked,
     read_edges,
+    registered_at,
     to_edges,
 )
 from egresslens.console.models import Count, Model, Range, Sql, Time
@@ -48,7 +47,9 @@ class EdgeParams(Ranged):
     label: Label = Field(description="Its label.")
     destination_host: Text | None = None
     destination_port: int | None = Field(None, ge=0, le=65_535)
-    destination_domain: Text | None = Field(None, description="With group_destination=domain.")
+    destination_domain: Text | None = Field(
+        None, description="With group_destination=domain; without it, what has no host."
+    )
     group_source: GroupSource = Field("workload", description="As in the graph it was taken from.")
     group_destination: GroupDestination = Field("host", description="As in the graph it was taken from.")
 
@@ -113,7 +114,7 @@ class EdgeDetail(Model):
 
 @dataclass(frozen=True)
 class Key:
-    """An edge, exactly: absent is absent. `hosts` are those of a domain, None for one host."""
+    """An edge, exactly: absent is absent. `hosts` are those of a domain, None for one host and for none."""
 
     params: EdgeParams
     hosts: tuple[str, ...] | None
@@ -126,11 +127,10 @@ class Key:
         tests = {name: self._equal(name, _SOURCE_COLUMNS[name], "String") for name in names}
         if self.hosts is not None:
             return {**tests, "destination_hosts": "row.destination_host IN {destination_hosts:Array(String)}"}
-        return {
-            **tests,
-            "destination_host": self._equal("destination_host", "row.destination_host", "String"),
-            "destination_port": self._equal("destination_port", "row.destination_port", "Int32"),
-        }
+        tests["destination_host"] = self._equal("destination_host", "row.destination_host", "String")
+        if self.params.group_destination == "host":
+            tests["destination_port"] = self._equal("destination_port", "row.destination_port", "Int32")
+        return tests
 
     def parameters(self) -> dict[str, Any]:
         """Values of the conditions' parameters."""
@@ -176,8 +176,7 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
     found = read_edges(context, edges)
     if found.is_empty():
         raise Problem("not-found", "the range holds no traffic of this edge")
-    news = first_seen_question(context, period, key).frame(context.reader)
-    rows = grouped_edges(marked(found, news), params.group_source, params.group_destination)
+    rows = grouped_edges(found, params.group_source, params.group_destination)
     questions = {
         "edge": edges,
         "timeline": asked("timeline"),
@@ -197,7 +196,7 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
     latency = answers["latency"].row(0, named=True)
     return EdgeDetail(
         range=Range.of(period),
-        edge=to_edges(context, rows, period)[0],
+        edge=to_edges(rows, registered_at(context), period)[0],
         timeline=[
             Point(**{name: row[name] for name in Point.model_fields})
             for row in answers["timeline"].iter_rows(named=True)
@@ -220,13 +219,17 @@ def edge(context: Context, params: EdgeParams) -> EdgeDetail:
 
 
 def _hosts(context: Context, params: EdgeParams) -> tuple[str, ...] | None:
-    """The hosts of the domain that is asked for."""
+    """The hosts of the domain that is asked for; None where no domain is."""
     if params.group_destination == "host":
         return None
-    if params.destination_domain is None:
+    if params.destination_host is not None:
         raise Problem(
-            "parameter", "group_destination=domain needs `destination_domain`", parameter="destination_domain"
+            "parameter",
+            "group_destination=domain takes `destination_domain` instead",
+            parameter="destination_host",
         )
+    if params.destination_domain is None:
+        return None
     period = params.period(context.settings, context.now)
     found = console_question(
         context.settings, "hosts", period, _Domain(params.destination_domain), labels=[params.label]

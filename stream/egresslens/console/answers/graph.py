@@ -34,7 +34,7 @@ _DESTINATION: Final = ("destination_host", "destination_port")
 _SUMMED: Final = ("requests", "errors", "mismatches", "bytes_sent", "bytes_received")
 _JUDGED: Final = ("destination_scope", "destination_kind", "destination_region", "service_entry")
 
-# What is read: one row per source, label and destination.
+# What is read: one row per source, label and destination. seen_first: nobody called that before the range.
 EDGES: Final[dict[str, pl.DataType]] = {
     **{name: pl.String() for name in (*_SOURCE, "label", "destination_host")},
     "destination_port": pl.Int64(),
@@ -43,9 +43,10 @@ EDGES: Final[dict[str, pl.DataType]] = {
     **{name: pl.Int64() for name in _SUMMED},
     "first_seen": TIMESTAMP,
     "last_seen": TIMESTAMP,
+    "seen_first": pl.Boolean(),
 }
-# And whether the mesh saw the destination first within the range.
-MARKED: Final[dict[str, pl.DataType]] = {**EDGES, "seen_first": pl.Boolean()}
+# When ServiceEntries came in, by cluster ("" for all) and entry (None is nobody's).
+Registered = dict[tuple[str, "str | None"], datetime]
 
 
 class GraphParams(Labelled):
@@ -151,12 +152,10 @@ def graph(context: Context, params: GraphParams) -> Graph:
     """
     period = params.period(context.settings, context.now)
     question = edges_question(context, period, params.selection, params.labels)
-    news = first_seen_question(context, period, params.selection)
-    # Two questions at once: each takes about as long as the other.
+    # Beside each other, so that one need not wait for the other.
     with ThreadPoolExecutor(max_workers=1) as beside:
-        seen_first = beside.submit(news.frame, context.reader)
+        registered = beside.submit(registered_at, context)
         rows = read_edges(context, question)
-    rows = marked(rows, seen_first.result())
     sources, destinations = rows.select(*_SOURCE).n_unique(), rows.select(*_DESTINATION).n_unique()
     group_source, group_destination = params.groups(sources, destinations)
     grouped = grouped_edges(rows, group_source, group_destination)
@@ -168,8 +167,8 @@ def graph(context: Context, params: GraphParams) -> Graph:
         totals=_totals(rows, sources, destinations, grouped.height),
         left_off=LeftOff(edges=int(rest["edges"].sum()), requests=int(rest["requests"].sum())),
         not_judged=_not_judged(rows),
-        edges=to_edges(context, pl.concat([kept, rest]), period),
-        sql=[Sql.of("edges", question), Sql.of("new", news)],
+        edges=to_edges(pl.concat([kept, rest]), registered.result(), period),
+        sql=[Sql.of("edges", question)],
     )
 
 
@@ -202,41 +201,15 @@ def read_edges(context: Context, question: Question) -> pl.DataFrame:
     return found.select(pl.col(name).cast(dtype) for name, dtype in EDGES.items())
 
 
-def first_seen_question(context: Context, period: Period, narrowed: Narrowed) -> Question:
-    """The question for what the mesh saw first within the range."""
-    return console_question(context.settings, "first_seen", period, narrowed)
-
-
-def marked(rows: pl.DataFrame, news: pl.DataFrame) -> pl.DataFrame:
-    """EDGES as MARKED, by the answer to the question for what was seen first."""
-    place = ["source_cluster", *_DESTINATION]
-    first = news.select(pl.col(name).cast(EDGES[name]) for name in place)
-    return rows.join(
-        first.with_columns(seen_first=pl.lit(value=True)),
-        on=place,
-        how="left",
-        nulls_equal=True,
-        maintain_order="left",
-    ).with_columns(pl.col("seen_first").fill_null(value=False))
-
-
-def to_edges(context: Context, rows: pl.DataFrame, period: Period) -> list[Edge]:
+def to_edges(rows: pl.DataFrame, registered: Registered, period: Period) -> list[Edge]:
     """Grouped rows as edges."""
-    registered = registered_at(context, rows)
+    names = [name for name in rows.columns if name in Edge.model_fields]
     found = []
-    for row in rows.iter_rows(named=True):
-        since = registered.get((row["source_cluster"] or "", row["service_entry"]))
-        is_new = row["seen_first"] or (since is not None and period.since <= since < period.until)
-        values = {name: row[name] for name in Edge.model_fields if name in row}
-        found.append(
-            Edge(
-                **{
-                    **values,
-                    "registered_at": since,
-                    "is_new": is_new,
-                }
-            )
-        )
+    for row in rows.select(*names, "seen_first").iter_rows(named=True):
+        place = (row["source_cluster"] or "", row["service_entry"])
+        since = registered.get(place, registered.get(("", row["service_entry"])))
+        is_new = row.pop("seen_first") or (since is not None and period.since <= since < period.until)
+        found.append(Edge(**row, registered_at=since, is_new=is_new))
     return found
 
 
@@ -247,12 +220,9 @@ def domain_of(host: str | None) -> str | None:
     return owner_domain(host.lower().rstrip(".")) or host
 
 
-def registered_at(context: Context, rows: pl.DataFrame) -> dict[tuple[str, str | None], datetime]:
-    """When the ServiceEntries of these rows came in, by the rows' cluster and the entry."""
-    wanted = rows.select("source_cluster", "service_entry").drop_nulls("service_entry").unique()
-    if wanted.is_empty():
-        return {}
-    found = {
+def registered_at(context: Context) -> Registered:
+    """When the ServiceEntries that are there came in."""
+    return {
         (row["cluster"], row["entry"]): row["since"].replace(tzinfo=timezone.utc)
         for row in context.reader.query(
             f"""
@@ -270,22 +240,17 @@ def registered_at(context: Context, rows: pl.DataFrame) -> dict[tuple[str, str |
             """  # noqa: S608 - a name by its pattern
         ).named_results()
     }
-    return {
-        (cluster or "", entry): since
-        for cluster, entry in wanted.iter_rows()
-        if (since := found.get((cluster or "", entry), found.get(("", entry)))) is not None
-    }
 
 
 def grouped_edges(
     rows: pl.DataFrame, group_source: GroupSource, group_destination: GroupDestination
 ) -> pl.DataFrame:
-    """Put edges (MARKED) together: what is no longer told apart is null.
+    """Put edges (EDGES) together: what is no longer told apart is null.
 
     A domain was seen first if all of its hosts and ports were.
 
     Returns:
-        MARKED, with destination_domain, and the numbers of sources, destinations and edges in each.
+        EDGES, with destination_domain, and the numbers of sources, destinations and edges in each.
     """
     domains = {host: domain_of(host) for host in rows["destination_host"].unique() if host is not None}
     domain = pl.col("destination_host").replace_strict(domains, return_dtype=pl.String)
@@ -301,7 +266,7 @@ def grouped_edges(
         nothing = (pl.lit(None, EDGES[name]).alias(name) for name in alike)
         grouped = _together(named, key).with_columns(*nothing)
     return grouped.with_columns(pl.lit(1, pl.Int64).alias("edges")).select(
-        *MARKED, "destination_domain", "sources", "destinations", "edges"
+        *EDGES, "destination_domain", "sources", "destinations", "edges"
     )
 
 

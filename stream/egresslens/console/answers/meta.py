@@ -84,15 +84,15 @@ def meta(context: Context, params: Ranged) -> Meta:
 def _kept(context: Context) -> tuple[datetime | None, datetime | None]:
     """The first and the last window; ClickHouse answers it from what it knows of the tables' parts."""
     database = context.settings.database
-    rows = [
-        row
+    tiers = " UNION ALL ".join(
+        f"SELECT min(window_start) AS first, max(window_start) AS last, count() AS held "  # noqa: S608 - names of ours
+        f"FROM {database}.raw_windows_{tier}"
         for tier in ("1m", "1h", "1d")
-        for row in context.reader.query(
-            f"SELECT min(window_start), max(window_start), count() FROM {database}.raw_windows_{tier}"  # noqa: S608 - names of ours
-        ).result_rows
-        if row[2]
-    ]
-    if not rows:
+    )
+    rows = context.reader.query(
+        f"SELECT min(first), max(last), count() FROM ({tiers}) WHERE held > 0"  # noqa: S608 - as above
+    ).result_rows
+    first, last, held = rows[0]
+    if not held:
         return None, None
-    first, last = min(row[0] for row in rows), max(row[1] for row in rows)
     return first.replace(tzinfo=timezone.utc), last.replace(tzinfo=timezone.utc)

@@ -10,12 +10,17 @@ const WIDEST = 36; // px of the widest edge
 const TALLEST = 150; // px of all edges of a node together
 const THINNEST = 1.5;
 
-/** An edge's key in the API, as a list that fits into an address; with what it is grouped by, where a source is a namespace. */
-export const edgeKey = (edge) => [
-  edge.source_cluster, edge.source_namespace, edge.source_workload, edge.source_ip, edge.label,
-  edge.destination_host, edge.destination_port, edge.destination_host === null ? edge.destination_domain : null,
-  ...(edge.of_namespace ? ["namespace"] : []),
-];
+/**
+ * An edge's key in the API, as a list that fits into an address; with what it is grouped by, where a source is a
+ * namespace and where what has no host is all of it.
+ */
+export const edgeKey = (edge) => {
+  const domain = edge.destination_host === null ? edge.destination_domain : null;
+  const groups = [edge.of_namespace ? "namespace" : null, edge.of_domain && edge.destination_host === null && domain === null ? "domain" : null];
+  while (groups.length && groups.at(-1) === null) groups.pop();
+  return [edge.source_cluster, edge.source_namespace, edge.source_workload, edge.source_ip, edge.label,
+    edge.destination_host, edge.destination_port, domain, ...groups];
+};
 
 const sourceKey = (edge) => JSON.stringify(["source", edge.source_cluster, edge.source_namespace, edge.source_workload, edge.source_ip]);
 const destinationKey = (edge) => JSON.stringify(["destination", labelOf(edge.label), edge.destination_host, edge.destination_port,

@@ -10,7 +10,7 @@ import { go, range, read } from "./state.js";
 import { link, table } from "./table.js";
 import { bytes, count, duration, plural, share, time, visible } from "./text.js";
 
-const KEY = ["source_cluster", "source_namespace", "source_workload", "source_ip", "label", "destination_host", "destination_port", "destination_domain", "group_source"];
+const KEY = ["source_cluster", "source_namespace", "source_workload", "source_ip", "label", "destination_host", "destination_port", "destination_domain", "group_source", "group_destination"];
 
 /** Ask for the edge of the state, by the key in its address. */
 export function askEdge(state, signal) {
@@ -93,8 +93,8 @@ export function drawNode(panel, key, rows) {
     replace(panel, heading("Not in this range"), h("p", { class: "inside" }, "Widen the range or clear the filters to see it."));
     return;
   }
-  const only = side === "source" ? { namespace: row.source_namespace ?? undefined, workload: row.source_workload ?? undefined }
-    : { host: row.destination_host ?? `*${row.destination_domain}` };
+  const host = row.destination_host ?? (row.destination_domain && `*${row.destination_domain}`);
+  const only = side === "source" ? { namespace: row.source_namespace ?? undefined, workload: row.source_workload ?? undefined } : host && { host };
   const name = side === "source" ? sourceName(row) : destinationName(row);
   const other = side === "source"
     ? { name: "to", title: "To", value: destinationName }
@@ -106,7 +106,7 @@ export function drawNode(panel, key, rows) {
         ["ServiceEntry", side === "destination" ? (row.service_entry ? visible(row.service_entry) : "none") : null],
         ["Cluster", side === "source" && row.source_cluster ? visible(row.source_cluster) : null],
       ]),
-      h("p", { class: "row" }, link({ ...only, node: undefined }, `Only ${side === "source" ? "this workload" : "this host"}`, { class: "button" }),
+      only && h("p", { class: "row" }, link({ ...only, node: undefined }, `Only ${side === "source" ? "this workload" : "this host"}`, { class: "button" }),
         link({ ...only, view: "events", node: undefined }, "Its records", { class: "button" })),
       table(side === "source" ? "Where it calls" : "Who calls it", [
         other,

@@ -22,7 +22,7 @@ export default {
     const asked = { ...range(state), ...filters(state), label: state.label };
     const grouped = { measure: measureOf(state), group_source: state.gs ?? "auto", group_destination: state.gd ?? "auto", limit: EDGES };
     const [answer, line] = await Promise.all([ask("graph", { ...asked, ...grouped }, signal), ask("timeline", asked, signal)]);
-    const edges = answer.edges.map((edge) => ({ ...edge, of_namespace: answer.group_source === "namespace" }));
+    const edges = answer.edges.map((edge) => ({ ...edge, of_namespace: answer.group_source === "namespace", of_domain: answer.group_destination === "domain" }));
     return { ...answer, edges, line };
   },
 
