@@ -9,8 +9,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from clickhouse_connect.driver.client import Client
 from parts import (
@@ -30,6 +31,9 @@ from parts import (
 
 from egresslens.kafka.broker import free_port
 from egresslens.kafka.topics import Topic
+
+# Tables that a whole job fills, and what counts a label's records in them.
+STORED_AS = (("raw_events", "count()"), ("raw_windows_1m", "sum(requests)"))
 
 
 @contextmanager
@@ -122,7 +126,7 @@ def run_egresslens(
         with workers(parts, environment, tree=tree) as started:
             timing = work_off(parts, topic, client, environment, started)
         correct(client, environment, topic)
-        return timing
+        return replace(timing, stored=digest(client, environment["EGRESSLENS_DATABASE"]))
 
 
 def work_off(
@@ -143,6 +147,19 @@ def work_off(
     seconds = time.monotonic() - at
     spent = [cpu_seconds(pid) - one for pid, one in zip(pids, cpus, strict=True)]
     return Timing(topic.total - before, seconds, sum(spent[:-2]), *spent[-2:])
+
+
+def digest(client: Client, database: str) -> dict[str, int]:
+    """Rows of each table that a whole job fills, by its name and a hash over all columns of all of them.
+
+    Each job has a stream epoch of its own.
+    """
+    found = {}
+    for table, _ in STORED_AS:
+        rows = f"(SELECT * EXCEPT stream_epoch FROM {database}.{table} FINAL)"
+        count, summed = client.query(f"SELECT count(), sum(cityHash64(tuple(*))) FROM {rows}").first_row
+        found[f"{table} {summed:x}"] = count
+    return found
 
 
 def correct(client: Client, environment: dict[str, str], topic: Filled) -> None:
@@ -168,17 +185,14 @@ def run_peer(
 
     The program gets its orders and `more` as one JSON argument, and answers on its last line of output with
     `seconds` (first record to all stored), `cpu_s` and `counts` (requests by label, summed over its windows).
-    With `sink` it writes events and windows into ClickHouse, and both are held against the truth as well.
+    With `sink` it writes events and windows into tables as Egresslens' own, and both are held against the
+    truth as well.
     """
     unique = f"{name.replace('-', '_')}_{time.time_ns() % 10**9}"
     output = f"enriched-{unique}"
     parts.make_topics(Topic(output, len(topic.labels)))
     host, port = parts.store.url.removeprefix("http://").split(":")
-    client = parts.client()
-    client.command(f"CREATE DATABASE {unique}")
-    for statement in (HERE / "peers" / "tables.sql").read_text().split(";"):
-        if statement.strip():
-            client.command(statement.replace("{db}", unique))
+    environment = parts.environment(ACCESS_LOG_TOPICS=topic.name, DATABASE=unique)
     orders = {
         "brokers": parts.broker.bootstrap,
         "topic": topic.name,
@@ -196,35 +210,32 @@ def run_peer(
         **more,
     }
     pids = (parts.broker.pid, parts.store.pid)
-    before = [cpu_seconds(pid) for pid in pids]
     try:
-        done = subprocess.run(
-            [*command, json.dumps(orders)],
-            capture_output=True,
-            text=True,
-            timeout=patience,
-            env=inherited(),
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{name}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-        aside = [cpu_seconds(pid) - one for pid, one in zip(pids, before, strict=True)]
-        said = json.loads(done.stdout.strip().splitlines()[-1])
-        truth = topic.truth(per_partition)
-        if said["counts"]:
-            check({label: said["counts"].get(label, 0) for label in STORED}, truth, f"{name}, windows")
-        if sink:
-            rows = client.query(f"SELECT label, count() FROM {unique}.events GROUP BY label").result_rows
-            check({label: dict(rows).get(label, 0) for label in STORED}, truth, f"{name}, events")
-            rows = client.query(
-                f"SELECT label, sum(requests) FROM {unique}.windows FINAL GROUP BY label"
-            ).result_rows
-            check({label: dict(rows).get(label, 0) for label in STORED}, truth, f"{name}, stored windows")
-        return Timing(sum(orders["limits"]), said["seconds"], said["cpu_s"], *aside)
+        with schema(parts, environment) as client:
+            before = [cpu_seconds(pid) for pid in pids]
+            said = _answer(name, [*command, json.dumps(orders)], patience)
+            aside = [cpu_seconds(pid) - one for pid, one in zip(pids, before, strict=True)]
+            truth = topic.truth(per_partition)
+            if said["counts"]:
+                check({label: said["counts"].get(label, 0) for label in STORED}, truth, f"{name}, windows")
+            for table, measure in STORED_AS if sink else ():
+                sql = f"SELECT label, {measure} FROM {unique}.{table} FINAL GROUP BY label"
+                rows = dict(client.query(sql).result_rows)
+                check({label: rows.get(label, 0) for label in STORED}, truth, f"{name}, {table}")
+            stored_as = digest(client, unique) if sink else {}
+        return Timing(sum(orders["limits"]), said["seconds"], said["cpu_s"], *aside, stored_as)
     finally:
-        client.command(f"DROP DATABASE {unique}")
-        client.close()
         parts.drop_topics(own_topics(parts, unique))
+
+
+def _answer(name: str, command: list[str], patience: float) -> dict[str, Any]:
+    """What a program says on its last line of output."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=patience, env=inherited(), check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"{name}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def own_topics(parts: Parts, unique: str) -> list[str]:

@@ -11,7 +11,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +202,8 @@ class Timing:
     cpu_s: float
     broker_s: float = 0.0
     store_s: float = 0.0
+    stored: Mapping[str, int] = field(default_factory=dict)
+    """What it stored (`jobs.digest`)."""
 
     @property
     def rate(self) -> float:

@@ -67,6 +67,7 @@ class Bench:
 
 
 def _whole(bench: Bench) -> dict[str, Any]:
+    whole.hold_together(bench.parts)
     topic = bench.topic
     jobs = whole.whole_jobs(bench.parts, topic, bench.texts, quick=bench.quick)
     return {

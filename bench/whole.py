@@ -12,7 +12,7 @@ from typing import Any
 import jobs
 import limits
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from parts import Filled, Parts, Timing, say
+from parts import Filled, Parts, Timing, check, fill, say
 
 Job = Callable[[], Timing]
 
@@ -41,6 +41,19 @@ def whole_jobs(parts: Parts, topic: Filled, texts: Filled, *, quick: bool) -> di
         for name in ("quix", "bytewax"):
             found[name] = partial(peer, jobs.python_peer(name, python), name, few, sink=False)
     return found
+
+
+def hold_together(parts: Parts, records: int = 12_000) -> None:
+    """Let all who do the whole job do it on a small topic: every column of every row must be the same.
+
+    Raises:
+        RuntimeError: one stores something else than Egresslens.
+    """
+    topic = fill(parts, records)
+    own = jobs.run_egresslens(parts, topic).stored
+    for name, command in (("flink", jobs.java_peer("Flink")), ("faust", jobs.python_peer("faust"))):
+        check(jobs.run_peer(parts, topic, command, name, topic.total).stored, own, f"{name}, all columns")
+        say(f"{name} stores what egresslens stores, every column of {sum(own.values())} rows")
 
 
 def compare(todo: dict[str, Job], rounds: int, budget_s: float) -> dict[str, Any]:

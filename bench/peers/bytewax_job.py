@@ -61,7 +61,7 @@ def parse(batch: list[KafkaSourceMessage]) -> Iterator[tuple[str, dict[str, Any]
         state["started"], state["cpu"] = time.monotonic(), time.process_time()
     names = ("source_ip", "label", "destination_host", "destination_port", "protocol", "response_code")
     for message in batch:
-        record = read(message.value, message.partition, message.offset)
+        record = read(message.value, message.topic, message.partition, message.offset)
         if record is not None:
             yield "|".join(str(record[name]) for name in (*names, "partition")), record
 

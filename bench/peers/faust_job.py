@@ -1,8 +1,9 @@
 """Stock Faust doing the whole job as its guide writes it: one event per record, nothing of Egresslens.
 
 `async for event in stream.events()`, `json.loads` per record, label, windows in a dict, `topic.send` of the
-enriched record, batches of 10,000 rows into ClickHouse by its async client. With `"table": true` in the
-orders the requests are counted in a Faust windowed table besides (in memory, its changelog in Kafka).
+enriched record, batches of 10,000 rows into tables as Egresslens' own by ClickHouse's async client. With
+`"table": true` in the orders the requests are counted in a Faust windowed table besides (in memory, its
+changelog in Kafka).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from rules import EVENT_COLUMNS, WINDOW_COLUMNS, Windows, key_of, read
 
 ORDERS = json.loads(sys.argv.pop())
 BATCH = 10_000
+TIMES = ("event_time", "start_time", "kafka_timestamp")
 
 app = faust.App(
     ORDERS["group"],
@@ -56,8 +58,8 @@ async def process(stream: faust.StreamT) -> None:
     rows: list[list[object]] = []
 
     async def flush() -> None:
-        await client.insert("events", rows, column_names=EVENT_COLUMNS)
-        await client.insert("windows", windows.take(), column_names=WINDOW_COLUMNS)
+        await client.insert("raw_events", rows, column_names=EVENT_COLUMNS)
+        await client.insert("raw_windows_1m", windows.take(), column_names=WINDOW_COLUMNS)
         rows.clear()
 
     async for event in stream.events():
@@ -67,14 +69,15 @@ async def process(stream: faust.StreamT) -> None:
         if not state["read"]:
             state["started"], state["cpu"] = time.monotonic(), time.process_time()
         state["read"] += 1
-        record = read(event.value, message.partition, message.offset)
+        kafka_ms = int(message.timestamp * 1000)
+        record = read(event.value, message.topic, message.partition, message.offset, kafka_ms)
         if record is not None:
             windows.add(record)
             if table is not None:
                 table["|".join(map(str, key_of(record)[1:]))] += 1
             await enriched.send(
                 key=record["source_ip"].encode(),
-                value={**record, "event_time": record["event_time"].isoformat()},
+                value={**record, **{name: record[name].isoformat() for name in TIMES}},
             )
             rows.append([record[name] for name in EVENT_COLUMNS])
             if len(rows) >= BATCH:

@@ -40,7 +40,7 @@ def parse(value: bytes) -> list[dict[str, Any]]:
     if not state["seen"]:
         state["started"], state["cpu"] = time.monotonic(), time.process_time()
     state["seen"] += 1
-    record = read(value, context.partition, context.offset)
+    record = read(value, context.topic, context.partition, context.offset)
     state["stored"] += record is not None
     done()
     return [] if record is None else [slim(record)]

@@ -27,8 +27,9 @@ final class ClickHouse<T> implements Sink<T> {
     private final String password;
     private final Encoder<T> encoder;
 
-    ClickHouse(String url, String user, String password, String table, Encoder<T> encoder) {
-        this.url = url + "/?query=" + URLEncoder.encode("INSERT INTO " + table + " FORMAT RowBinary", StandardCharsets.UTF_8);
+    ClickHouse(String url, String user, String password, String table, String columns, Encoder<T> encoder) {
+        String insert = "INSERT INTO " + table + " (" + columns + ") FORMAT RowBinary";
+        this.url = url + "/?query=" + URLEncoder.encode(insert, StandardCharsets.UTF_8);
         this.user = user;
         this.password = password;
         this.encoder = encoder;

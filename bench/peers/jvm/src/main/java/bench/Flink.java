@@ -32,7 +32,8 @@ public final class Flink {
         @Override
         public void deserialize(ConsumerRecord<byte[], byte[]> message, Collector<Event> out) throws IOException {
             Meter.record();
-            out.collect(Event.of(Json.LINES.readValue(message.value()), message.partition(), message.offset()));
+            out.collect(Event.of(Json.LINES.readValue(message.value()), message.topic(), message.partition(), message.offset(),
+                message.timestamp()));
         }
 
         @Override
@@ -75,7 +76,7 @@ public final class Flink {
         String user = orders.get("user").asText();
         String password = orders.get("password").asText();
         String database = orders.get("database").asText();
-        events.sinkTo(new ClickHouse<Event>(url, user, password, database + ".events", Event::write));
+        events.sinkTo(new ClickHouse<Event>(url, user, password, database + ".raw_events", Event.COLUMNS, Event::write));
         events.sinkTo(KafkaSink.<Event>builder().setBootstrapServers(brokers)
             .setDeliveryGuarantee(DeliveryGuarantee.AT_LEAST_ONCE)
             .setProperty("compression.type", "zstd").setProperty("linger.ms", "50").setProperty("batch.size", "500000")
@@ -86,7 +87,7 @@ public final class Flink {
         DataStream<Flow> windows = events.map(Flow::of)
             .keyBy(Flow::key, TypeInformation.of(new TypeHint<>() {}))
             .window(TumblingEventTimeWindows.of(Duration.ofMinutes(1))).reduce(Flow::plus);
-        windows.sinkTo(new ClickHouse<Flow>(url, user, password, database + ".windows", Flow::write));
+        windows.sinkTo(new ClickHouse<Flow>(url, user, password, database + ".raw_windows_1m", Flow.COLUMNS, Flow::write));
         env.execute("bench");
         Meter.report(Map.of());
     }

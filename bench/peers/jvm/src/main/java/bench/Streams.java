@@ -63,7 +63,7 @@ public final class Streams {
             Meter.record();
             try {
                 Event.Line line = Json.LINES.readValue(message.value());
-                Event event = Event.of(line, place.partition(), place.offset()).labelled();
+                Event event = Event.of(line, place.topic(), place.partition(), place.offset(), message.timestamp()).labelled();
                 if (event.stored()) {
                     add(event);
                     context().forward(new Record<>(event.source_ip.getBytes(), Json.EVENTS.writeValueAsBytes(event), event.ended));
