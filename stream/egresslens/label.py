@@ -114,15 +114,15 @@ def label(records: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     frame = _addresses(frame, "upstream_host")
     frame = _addresses(frame, "downstream_local_address")
     frame = frame.with_columns(
-        _ip("upstream_local_address").alias("upstream_local_ip"),
-        _ip("downstream_remote_address").alias("downstream_remote_ip"),
+        _ips(frame["upstream_local_address"]).alias("upstream_local_ip"),
+        _ips(frame["downstream_remote_address"]).alias("downstream_remote_ip"),
         pl.coalesce(
             pl.when(~pl.col("authority:is_address")).then("authority:host"),
             pl.when(~pl.col("requested_server_name:is_address")).then("requested_server_name:host"),
         ).alias("asked"),
         (_is_egress_gateway(frame, rules) | _is_egress_proxy()).alias("via_gateway"),
     )
-    frame = frame.with_columns(_decide())
+    frame = _decide(frame)
     frame = frame.with_columns(_hop().alias("hop"))
     return frame.with_columns(_destination()).with_columns(
         _mismatch().alias("mismatch"),
@@ -170,8 +170,8 @@ def _known_route(name: str) -> str:
     return plain if plain == "block_all" or plain.startswith("allow_any") else name
 
 
-def _decide() -> list[pl.Expr]:
-    """Label, evidence and confidence, by the first rule that holds."""
+def _decide(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add label, evidence and confidence, by the first rule that holds."""
     kind = pl.col("kind")
     route = pl.col("route_name")
     flags = pl.col("response_flags")
@@ -188,35 +188,33 @@ def _decide() -> list[pl.Expr]:
         & ~_at_own_address()
     )
     allow_any = route.str.starts_with("allow_any") & (kind != "outbound")
-    rules: list[tuple[pl.Expr, str | pl.Expr, str, str]] = [
+    rules = [
         (kind == "passthrough", "passthrough", "cluster", "high"),
         (kind == "blackhole", "blackhole", "cluster", "high"),
         (route == "block_all", "blackhole", "route", "high"),
         (allow_any, "passthrough", "route", "high"),
         (kind == "outbound", "outbound", "cluster", "high"),
         (kind.is_in(["inbound", "waypoint"]), "inbound", "cluster", "high"),
-        (kind.is_in(["inbound_passthrough", "internal"]), kind, "cluster", "high"),
+        (kind == "inbound_passthrough", "inbound_passthrough", "cluster", "high"),
+        (kind == "internal", "internal", "cluster", "high"),
         (old_block, "blackhole", "flags", "medium"),
         # ztunnel has no clusters: it says the direction, and names the service (`authority`) that it knows.
         (direction == "inbound", "inbound", "direction", "high"),
         ((direction == "outbound") & pl.col("authority").is_not_null(), "outbound", "direction", "high"),
         (direction == "outbound", "passthrough", "direction", "high"),
     ]
-    columns = (("label", "unknown"), ("label_evidence", "none"), ("confidence", "low"))
-    return [
-        _first([(rule[0], rule[1 + place]) for rule in rules], otherwise).alias(name)
-        for place, (name, otherwise) in enumerate(columns)
-    ]
-
-
-def _first(rules: list[tuple[pl.Expr, str | pl.Expr]], otherwise: str) -> pl.Expr:
-    return pl.coalesce(
-        *(
-            pl.when(test).then(value if isinstance(value, pl.Expr) else pl.lit(value))
-            for test, value in rules
-        ),
-        pl.lit(otherwise),
+    # Found once, as a number; what follows from a rule is looked up.
+    number = pl.coalesce(
+        *(pl.when(test).then(pl.lit(place, pl.UInt8)) for place, (test, *_) in enumerate(rules)),
+        pl.lit(len(rules), pl.UInt8),
     )
+    said = pl.DataFrame(
+        [*(rule[1:] for rule in rules), ("unknown", "none", "low")],
+        schema=["label", "label_evidence", "confidence"],
+        orient="row",
+    )
+    found = frame.select(number).to_series()
+    return frame.hstack(said[found])
 
 
 def _at_own_address() -> pl.Expr:
@@ -345,11 +343,26 @@ def _addresses(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     )
 
 
-def _ip(column: str) -> pl.Expr:
-    """The address of `ip:port`; every connection has a port of its own, so no value comes twice."""
-    text = pl.col(column)
+def _ips(texts: pl.Series) -> pl.Series:
+    """The addresses of `ip:port`; every connection has a port of its own, so no value comes twice."""
+    halves = texts.str.splitn(":", 2).struct.unnest()
+    ips, ports = halves["field_0"], halves["field_1"]
+    # IPv6 has more colons, and brackets around it; a path or a URL has slashes.
+    if not ports.str.contains("[:/]").any():
+        return ips
+    text = pl.col("text")
     bare = text.str.strip_chars_end("0123456789").str.strip_suffix(":").str.strip_chars("[]")
-    return pl.when(text.str.contains("://", literal=True)).then(None).otherwise(bare)
+    return (
+        pl.DataFrame({"text": texts, "ip": ips, "port": ports})
+        .select(
+            pl.when(text.str.contains("://", literal=True))
+            .then(None)
+            .when(pl.col("port").str.contains("[:/]"))
+            .then(bare)
+            .otherwise("ip")
+        )
+        .to_series()
+    )
 
 
 def _is_egress_proxy() -> pl.Expr:
@@ -361,4 +374,4 @@ def _is_egress_proxy() -> pl.Expr:
 def _is_egress_gateway(frame: pl.DataFrame, rules: Rules) -> pl.Expr:
     hosts = frame["cluster_host"].unique().drop_nulls()
     gateways = [host for host in hosts if any(re.search(pattern, host) for pattern in rules.egress_gateways)]
-    return pl.col("cluster_host").is_in(gateways)
+    return pl.col("cluster_host").is_in(gateways) if gateways else pl.lit(value=False)

@@ -108,8 +108,8 @@ def _columns(rows: pl.DataFrame, held: list[str], rules: Rules) -> list[pl.Expr]
     if "response_flags" in held:
         values["response_flags"] = pl.col("response_flags").str.split(",")
     if "path" in held:
-        values["path"] = _path(rules)
-    if "authority" in held:
+        values["path"] = _path(rows["path"], rules)
+    if "authority" in held and rows["authority"].str.contains("@", literal=True).any():
         # `user:password@host` is a URL's way to send a password; a host has no `@`.
         values["authority"] = pl.col("authority").str.replace(r"^[^/]*@", "", literal=False)
     given = set(rows.columns)
@@ -119,11 +119,12 @@ def _columns(rows: pl.DataFrame, held: list[str], rules: Rules) -> list[pl.Expr]
     ]
 
 
-def _path(rules: Rules) -> pl.Expr:
+def _path(paths: pl.Series, rules: Rules) -> pl.Expr:
     path = pl.col("path")
-    if not rules.keep_query:
-        # Query strings hold secrets (codes, tokens): what follows the first `?` or `#` is not kept.
-        path = path.str.splitn("?", 2).struct[0].str.splitn("#", 2).struct[0]
+    # Query strings hold secrets (codes, tokens): what follows the first `?` or `#` is not kept.
+    for mark in () if rules.keep_query else ("?", "#"):
+        if paths.str.contains(mark, literal=True).any():
+            path = path.str.splitn(mark, 2).struct[0]
     for pattern in rules.redact:
         path = path.str.replace_all(pattern, "[redacted]")
     return path
