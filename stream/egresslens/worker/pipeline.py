@@ -3,8 +3,8 @@
 Theory of operation. Batches wait in a queue until a flush is due (rows, bytes or time). Then they are one
 unit: read and labelled in a thread, its windows loaded where they are not held, applied, and delivered:
 events, dead letters and topics first, then windows, then progress, and only then are the batches acked, which
-lets the transport commit their offsets. One unit is delivered while the next is prepared; the order never
-changes.
+lets the transport commit their offsets. While one unit is delivered, the next is applied and the one after it
+is read; the order never changes.
 
 Every assignment begins an era with empty state. What belongs to an earlier era is cancelled or comes to
 nothing: its acks are void, and rows it may still have written are what the new era will write as well.
@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import polars as pl
@@ -95,6 +95,13 @@ class Waiting:
     """Takes the offset that may be committed."""
 
 
+class Applied(NamedTuple):
+    """A unit that is to be delivered, and the turn of the windows that it was."""
+
+    output: Output
+    turn: int
+
+
 @dataclass
 class Era:
     """State between two assignments."""
@@ -104,8 +111,8 @@ class Era:
     windows: Windows
     accounts: dict[Partition, Account] = field(default_factory=dict)
     partials: dict[Partition, Partials] = field(default_factory=dict)
-    replayed: dict[tuple[Origin, int], Place] = field(default_factory=dict)
-    """Replays that the last unit applied."""
+    replayed: deque[dict[tuple[Origin, int], Place]] = field(default_factory=lambda: deque(maxlen=2))
+    """Replays of the last two units, which may still be on their way into the store."""
     queue: deque[Waiting] = field(default_factory=deque)
     rows: int = 0
     bytes: int = 0
@@ -215,18 +222,28 @@ class Pipeline:
             era.partials[partition] = Partials()
             if account.rules_version != era.rules_version:
                 await self._store.undo(account, era.rules_version)
+        applying: asyncio.Task[Applied] | None = None
+        # Of the last unit, which waits for the one before it, and of that one.
         delivery: asyncio.Task[None] | None = None
+        earlier: asyncio.Task[None] | None = None
         try:
             while True:
                 waiting = await self._collect(era, delivery)
                 # A topic never goes back to an earlier epoch: one that still has it had it when it was read.
-                _, output = await asyncio.gather(self._verify_epochs(epochs), self._advance(era, waiting))
-                if delivery:
-                    await delivery
-                delivery = asyncio.create_task(self._deliver(era, waiting, output))
+                _, prepared = await asyncio.gather(self._verify_epochs(epochs), self._read(era, waiting))
+                for task in (applying, earlier):
+                    if task:
+                        await task
+                applying = asyncio.create_task(self._apply(era, prepared))
+                earlier, delivery = (
+                    delivery,
+                    asyncio.create_task(self._deliver(era, waiting, applying, delivery)),
+                )
         finally:
-            if delivery:
-                delivery.cancel()
+            for left in (applying, earlier, delivery):
+                if left:
+                    left.cancel()
+                    left.add_done_callback(_heard)
 
     async def _collect(self, era: Era, delivery: asyncio.Task[None] | None) -> list[Waiting]:
         """Wait until a flush is due and take what it holds."""
@@ -270,8 +287,8 @@ class Pipeline:
             return None
         return delivery
 
-    async def _advance(self, era: Era, waiting: Sequence[Waiting]) -> Output:
-        """Read a unit and apply it to the era's state."""
+    async def _read(self, era: Era, waiting: Sequence[Waiting]) -> Prepared:
+        """Read a unit; no state but that of split lines changes."""
         runs = []
         for batch in sorted((one.batch for one in waiting), key=_place):
             partition = Partition(batch.topic, batch.partition)
@@ -279,13 +296,20 @@ class Pipeline:
         self._metrics.flush_messages.observe(sum(one.size for one in runs))
         with self._metrics.stage.labels("read").time():
             replays = unit.replays_in(runs, self._replay_topic)
-            known = await self._store.load_replays({one.origin for _, one in replays.values()})
-            # The unit before this one may still be on its way into the store.
-            known = {**known, **era.replayed}
+            known = dict(await self._store.load_replays({one.origin for _, one in replays.values()}))
+            for applied in era.replayed:
+                known |= applied
             prepared = await asyncio.to_thread(
                 unit.prepare, runs, self._rules, era.rules_version, replays, known
             )
+        era.replayed.append(
+            {(Origin(*row[:4]), row[4]): Place(*row[5:]) for row in prepared.replays.iter_rows()}
+        )
         self._watch(prepared)
+        return prepared
+
+    async def _apply(self, era: Era, prepared: Prepared) -> Applied:
+        """Apply a unit to the era's state."""
         with self._metrics.stage.labels("load").time():
             era.windows.evict(era.delivered, self._limits.window_keys)
             era.windows.evict(era.delivered - IDLE_FLUSHES, 0)
@@ -301,8 +325,7 @@ class Pipeline:
                 publish=self._publish,
                 count=self._metrics.istio is not None,
             )
-        era.replayed = {(Origin(*row[:4]), row[4]): Place(*row[5:]) for row in output.replays.iter_rows()}
-        return output
+        return Applied(output, era.windows.turn)
 
     def _watch(self, prepared: Prepared) -> None:
         """Stop before a unit is stored that has too many dead letters."""
@@ -314,9 +337,20 @@ class Pipeline:
         reason = rejects["reason"].mode().sort()[0] if rejects.height else ""
         self._breaker.watch(names, sizes, rejected, reason)
 
-    async def _deliver(self, era: Era, waiting: Sequence[Waiting], output: Output) -> None:
-        """Store and publish a unit, in an order in which no crash can lose or double anything; then ack."""
-        turn = era.windows.turn
+    async def _deliver(
+        self,
+        era: Era,
+        waiting: Sequence[Waiting],
+        applying: asyncio.Task[Applied],
+        before: asyncio.Task[None] | None,
+    ) -> None:
+        """Store and publish a unit, in an order in which no crash can lose or double anything; then ack.
+
+        Not before it is applied and the unit before it is delivered.
+        """
+        output, turn = await applying
+        if before:
+            await before
         with self._metrics.stage.labels("deliver").time():
             await asyncio.gather(self._store_records(output), self._publisher.publish(output))
             await self._insert("raw_replays", output.replays)
@@ -362,6 +396,12 @@ class Pipeline:
         self._metrics.window_keys.set(len(era.windows))
         if self._metrics.istio is not None and output.traffic is not None:
             self._metrics.istio.add(output.traffic, time.monotonic())
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """What ended one of the stages is raised once, not told again by those that waited for it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _place(batch: Batch) -> tuple[str, int, int]:

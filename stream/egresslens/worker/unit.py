@@ -62,6 +62,8 @@ class Prepared:
     replays: pl.DataFrame
     unfinished: Sequence[int]
     """Parts of split lines given up, for each run."""
+    needed: Mapping[tuple[str, int], int]
+    """Topic and partition -> the oldest offset that a line still open needs: commit no further."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Output:
     traffic: pl.DataFrame | None
     """What it adds to the egress metrics (istio.increments); None where they are off."""
     needed: Mapping[tuple[str, int], int]
-    """Topic and partition -> the oldest offset that a line still open needs: commit no further."""
+    """As `Prepared.needed`."""
 
 
 def run(account: Account, partials: Partials, batch: Batch) -> Run:
@@ -159,6 +161,11 @@ def prepare(
         pl.concat(dead),
         decision.applied,
         [len(parts) for parts in letters],
+        {
+            (one.batch.topic, one.batch.partition): oldest
+            for one in runs
+            if (oldest := one.partials.oldest_open) is not None
+        },
     )
 
 
@@ -198,11 +205,7 @@ def apply(
         windows_json=json_objects(advance.rows) if publish else nothing,
         enriched=enriched,
         traffic=istio.increments(advance) if count else None,
-        needed={
-            (one.batch.topic, one.batch.partition): oldest
-            for one in runs
-            if (oldest := one.partials.oldest_open) is not None
-        },
+        needed=prepared.needed,
     )
 
 
