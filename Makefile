@@ -73,7 +73,7 @@ format: venv ## Put the code into its one layout
 	$(BIN)/ruff format stream tests bench examples
 
 .PHONY: test
-test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (16 minutes on 2 cores)
+test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (13 minutes on 2 cores)
 	POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-extended

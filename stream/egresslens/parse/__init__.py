@@ -26,6 +26,7 @@ from egresslens.parse.stage import (
     gather,
     mended,
     rejected,
+    trimmed,
 )
 from egresslens.rules import Rules
 
@@ -89,9 +90,7 @@ def _admit(values: Sequence[bytes | None], rules: Rules, seats: Seats) -> Stage:
     except pl.exceptions.ComputeError:
         # Envoy's text log copies header bytes as they are, in whatever encoding the client chose.
         text = pl.Series("text", [value.decode("utf-8", "replace") for value in frame["text"]], pl.String)
-    if not (text.str.starts_with("{") & text.str.ends_with("}")).all():
-        text = text.str.strip_chars()
-    frame = frame.with_columns(text.alias("text"))
+    frame = frame.with_columns(trimmed(text).alias("text"))
     blank = frame["text"] == ""
     if blank.any():
         stage += rejected(frame.filter(blank), Reject.EMPTY)

@@ -26,7 +26,7 @@ from egresslens.parse.jsontext import has_lone_surrogate
 from egresslens.parse.ndjson import KEY
 from egresslens.parse.otlp import RECORD_KEYS, Part, nanos_ms
 from egresslens.parse.seats import FATE, PARTS, Seats
-from egresslens.parse.stage import ENVELOPE, LINES, PLACE, Stage, filtered, rejected
+from egresslens.parse.stage import ENVELOPE, LINES, PLACE, Stage, filtered, rejected, trimmed
 from egresslens.record import TIMESTAMP
 from egresslens.rules import Rules
 
@@ -522,7 +522,7 @@ def _lines(found: tuple[pl.DataFrame, Stage]) -> Stage:
     rows, stage = found
     if rows.is_empty():
         return stage
-    text = pl.col("payload").str.strip_chars().alias("text")
+    text = trimmed(rows["payload"]).alias("text")
     return stage + Stage(lines=[rows.select(*PLACE, _time(rows), *list(ENVELOPE)[1:], text)])
 
 
@@ -631,7 +631,7 @@ def _proxied(rows: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
         for key, read in READERS
         if KEY + key in given and rows[KEY + key].null_count() < rows.height
     ]
-    pod = _over(frames, rows.height)["source_pod"]
+    pod = _first(frames, "source_pod", rows.height)
     if pod.null_count():
         unplaced = rows.select(
             pl.when(pod.is_null()).then(KEY + key).alias(key) for key, _ in PLACES if KEY + key in given
@@ -652,15 +652,16 @@ def _proxied(rows: pl.DataFrame) -> tuple[pl.DataFrame, Stage]:
 
 def _over(frames: Sequence[pl.DataFrame], height: int) -> pl.DataFrame:
     """The first known value of each of source.COLUMNS."""
-    if not frames:
-        return pl.DataFrame({name: pl.Series([None] * height, dtype=pl.String) for name in source.COLUMNS})
-    return pl.DataFrame(
-        {
-            name: pl.select(pl.coalesce(columns)).to_series()
-            for name in source.COLUMNS
-            if (columns := [frame[name] for frame in frames if name in frame.columns])
-        }
-    )
+    return pl.DataFrame({name: _first(frames, name, height) for name in source.COLUMNS})
+
+
+def _first(frames: Sequence[pl.DataFrame], name: str, height: int) -> pl.Series:
+    """The first known value of a column."""
+    columns = [frame[name] for frame in frames if name in frame.columns]
+    told = [column for column in columns if column.null_count() < height]
+    if not told:
+        return pl.Series(name, [None], dtype=pl.String).new_from_index(0, height)
+    return told[0] if not told[0].null_count() else pl.select(pl.coalesce(told)).to_series()
 
 
 def _time(rows: pl.DataFrame) -> pl.Expr:

@@ -114,6 +114,12 @@ def flagged(records: pl.DataFrame, forgiven: Sequence[pl.DataFrame]) -> pl.DataF
     ).select(list(RECORDS))
 
 
+def trimmed(texts: pl.Series) -> pl.Series:
+    """The texts without white space around them; whole objects, which most are, have none."""
+    whole = (texts.str.starts_with("{") & texts.str.ends_with("}")).all()
+    return texts if whole else texts.str.strip_chars()
+
+
 def gather(frames: Sequence[pl.DataFrame], schema: dict[str, pl.DataType]) -> pl.DataFrame:
     """Put frames together under `schema`, in message order."""
     full = [frame for frame in frames if not frame.is_empty()]
