@@ -73,11 +73,11 @@ format: venv ## Put the code into its one layout
 	$(BIN)/ruff format stream tests bench examples
 
 .PHONY: test
-test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (13 minutes on 2 cores)
-	POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+test: venv ## The tests, with the real Kafka, ClickHouse engine and Envoy (14 minutes on 2 cores)
+	POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-extended
-test-extended: venv ## Tests beside `make test`: the compose stack, TLS and ACLs, two brokers, 500,000 records
+test-extended: venv ## Tests beside `make test`: a short chaos, the compose stack, TLS and ACLs, two brokers, 500,000 records
 	$(BIN)/python -m pytest -m extended
 
 .PHONY: demo

@@ -322,3 +322,34 @@ def test_a_part_waits_is_joined_or_is_given_up_and_nothing_else_changes(values, 
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=80), PIECES), max_size=20))
 def test_no_bytes_make_it_raise(values):
     assert len(Partials().join(range(len(values)), values).values) == len(values)
+
+
+DEEP = "[" * 300 + "]" * 300
+
+
+@pytest.mark.parametrize("glue", ["\n", ",", None])
+def test_an_envelope_too_deep_to_be_written_again_stops_nothing(glue):
+    part = '{"log":"abc","logtag":"P","stream":"stdout"}'
+    rest = f'{{"log":"def","logtag":"F","stream":"stdout","x":{DEEP}}}'
+    messages = [part, rest] if glue is None else [glue.join([part, rest])]
+    values = [(f"[{one}]" if glue == "," else one).encode() for one in messages]
+    joined = Partials().join(range(len(values)), values)
+    parsed = parse(joined.values, Rules())
+    assert parsed.records.is_empty()
+    assert {*parsed.rejects["message"], *parsed.filtered["message"]} == set(range(len(values)))
+
+
+def test_a_part_that_is_no_text_and_a_rest_in_an_envelope_become_one_line():
+    values = [
+        b"2026-01-02T03:04:05.123456789Z stdout P ab\xff",
+        b'{"log":"cd","logtag":"F","stream":"stdout"}',
+    ]
+    found = Partials().join([0, 1], values)
+    assert found.partial == [0]
+    assert json.loads(found.values[1])["log"] == "ab\ufffdcd"
+
+
+def test_a_record_too_deep_inside_an_object_stops_nothing():
+    message = f'{{"a":{{"start_time":"x","upstream_cluster":"y","authority":"z","deep":{DEEP}}}}}'
+    parsed = parse([message.encode()], Rules())
+    assert parsed.records.height + parsed.rejects.height + parsed.filtered.height == 1

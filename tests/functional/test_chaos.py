@@ -1,4 +1,4 @@
-"""The short chaos: minutes, not a quarter of an hour. `make chaos` is the whole of it."""
+"""The short chaos, which CI runs by itself behind `make test`. `make chaos` is the whole of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaos.run import Plan, run
 from conftest import require_kafka
 from functional.store_fixture import require_chdb
 
-pytestmark = [pytest.mark.functional, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.functional, pytest.mark.extended, pytest.mark.timeout(600)]
 
 
 def test_killed_parts_under_load_leave_every_view_equal_to_the_truth(tmp_path: Path):

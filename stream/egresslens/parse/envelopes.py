@@ -576,8 +576,15 @@ def _within(text: str) -> str | None:
         found = [value for item in found for value in item.values() if isinstance(value, dict)]
         for item in found:
             if len(RECORD_KEYS.intersection(item)) > 1:
-                return orjson.dumps(item).decode()
+                return _written(item)
     return None
+
+
+def _written(item: dict[str, Any]) -> str | None:
+    try:
+        return orjson.dumps(item).decode()
+    except orjson.JSONEncodeError:  # nested too deeply
+        return None
 
 
 def _told(rows: pl.DataFrame) -> pl.DataFrame:

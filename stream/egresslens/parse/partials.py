@@ -84,7 +84,15 @@ class _Piece(NamedTuple):
         """This message with `text` for its line."""
         if self.envelope is None:
             return (self.prefix + text).encode("utf-8", "surrogateescape")
-        return orjson.dumps({**self.envelope, self.key: self.prefix + text})
+        # A part may be of bytes that are no text.
+        line = (self.prefix + text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        try:
+            return orjson.dumps({**self.envelope, self.key: line})
+        except orjson.JSONEncodeError:
+            # It reads deeper nesting than it writes. No runtime nests, so only its plain values are kept.
+            values = self.envelope.items()
+            plain = {name: value for name, value in values if not isinstance(value, dict | list)}
+            return orjson.dumps({**plain, self.key: line})
 
 
 class _Part(NamedTuple):
@@ -109,6 +117,9 @@ class Partials:
         self._open: dict[Stream, deque[_Part]] = {}
         self._needles: dict[Stream, bytes] = {}
         self._bytes: dict[Stream, int] = {}
+        self._total = 0
+        # No part is older: looking through all streams for the oldest one is not done for each message.
+        self._floor = 0
 
     @property
     def oldest_open(self) -> int | None:
@@ -187,9 +198,11 @@ class Partials:
         self._open.setdefault(stream, deque()).append(part)
         self._needles[stream] = piece.needle
         self._bytes[stream] = self._bytes.get(stream, 0) + len(part.value)
+        self._total += len(part.value)
+        self._floor = min(self._floor, part.offset)
         while self._bytes.get(stream, 0) > self._line_bytes:
             unfinished.append(self._drop(stream))
-        while sum(self._bytes.values()) > self._total_bytes:
+        while self._total > self._total_bytes:
             unfinished.append(self._drop(self._oldest()))
         return unfinished
 
@@ -200,8 +213,11 @@ class Partials:
 
     def _expire(self, offset: int) -> list[Unfinished]:
         unfinished = []
-        while self._open and self._open[stream := self._oldest()][0].offset + self._span <= offset:
-            unfinished.append(self._drop(stream))
+        while self._open and self._floor + self._span <= offset:
+            stream = self._oldest()
+            self._floor = self._open[stream][0].offset
+            if self._floor + self._span <= offset:
+                unfinished.append(self._drop(stream))
         return unfinished
 
     def _give_up(self, stream: Stream) -> list[Unfinished]:
@@ -216,11 +232,13 @@ class Partials:
         """Give up the oldest part of one stream."""
         part = self._open[stream].popleft()
         self._bytes[stream] -= len(part.value)
+        self._total -= len(part.value)
         if not self._open[stream]:
             self._forget(stream)
         return part.unfinished()
 
     def _forget(self, stream: Stream) -> None:
+        self._total -= self._bytes[stream]
         del self._open[stream], self._needles[stream], self._bytes[stream]
 
 

@@ -111,6 +111,8 @@ class Era:
     windows: Windows
     accounts: dict[Partition, Account] = field(default_factory=dict)
     partials: dict[Partition, Partials] = field(default_factory=dict)
+    read_to: dict[Partition, int] = field(default_factory=dict)
+    """The last offset that was read; the accounts follow when it is applied."""
     replayed: deque[dict[tuple[Origin, int], Place]] = field(default_factory=lambda: deque(maxlen=2))
     """Replays of the last two units, which may still be on their way into the store."""
     queue: deque[Waiting] = field(default_factory=deque)
@@ -292,7 +294,10 @@ class Pipeline:
         runs = []
         for batch in sorted((one.batch for one in waiting), key=_place):
             partition = Partition(batch.topic, batch.partition)
-            runs.append(unit.run(era.accounts[partition], era.partials[partition], batch))
+            read_to = era.read_to.get(partition, -1)
+            runs.append(unit.run(era.accounts[partition], era.partials[partition], batch, read_to))
+            # A log that lost its end goes back to offsets that are read but not applied yet.
+            era.read_to[partition] = max(read_to, batch.next_offset - 1)
         self._metrics.flush_messages.observe(sum(one.size for one in runs))
         with self._metrics.stage.labels("read").time():
             replays = unit.replays_in(runs, self._replay_topic)

@@ -84,9 +84,9 @@ class Output:
     """As `Prepared.needed`."""
 
 
-def run(account: Account, partials: Partials, batch: Batch) -> Run:
-    """A batch, with what of it its account already counts."""
-    skip = int(np.searchsorted(batch.offsets, account.last_offset, side="right"))
+def run(account: Account, partials: Partials, batch: Batch, read_to: int = -1) -> Run:
+    """A batch, with what of it its account counts, or will when what was read up to `read_to` is applied."""
+    skip = int(np.searchsorted(batch.offsets, max(account.last_offset, read_to), side="right"))
     return Run(account, partials, batch, skip)
 
 
