@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from egresslens.mapping import is_one
+
 
 def json_rows(frame: pl.DataFrame) -> pl.Series:
     """One JSON object (String) per row, the columns as its keys; times as `2026-01-02T03:04:05.678Z`."""
@@ -20,18 +22,9 @@ def json_objects(frame: pl.DataFrame) -> pl.Series:
 
     Of the enriched record's 52 columns 22 usually are such: absent fields, and what a topic's records share.
     """
-    same = [column.name for column in frame if _is_one(column)]
+    same = [column.name for column in frame if is_one(column)]
     if not same or len(same) == frame.width:
         return json_rows(frame)
     shared = json_rows(frame.select(same).head(1)).item().removeprefix("{")
     own = json_rows(frame.drop(same))
     return pl.select(pl.concat_str(own.str.head(-1), pl.lit(","), pl.lit(shared))).to_series()
-
-
-def _is_one(column: pl.Series) -> bool:
-    """Whether there are values and all are the same (lists only where all are absent)."""
-    if column.null_count():
-        return column.null_count() == column.len()
-    if column.is_empty() or column.dtype.is_nested() or column[0] != column[-1]:
-        return False
-    return bool((column == column[0]).all())

@@ -1,4 +1,4 @@
-"""Apply a small scalar rule to a column: once per distinct value, joined back."""
+"""What a column repeats is done once: a small scalar rule for each distinct value; or there is but one."""
 
 from __future__ import annotations
 
@@ -26,3 +26,12 @@ def map_unique(
         nulls_equal=True,
         maintain_order="left",
     )
+
+
+def is_one(column: pl.Series) -> bool:
+    """Whether there are values and all are the same (lists only where all are absent)."""
+    if column.null_count():
+        return column.null_count() == column.len()
+    if column.is_empty() or column.dtype.is_nested() or column[0] != column[-1]:
+        return False
+    return bool((column == column[0]).all())

@@ -22,7 +22,7 @@ import polars as pl
 
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse import otlp, partials, source
-from egresslens.parse.jsontext import has_lone_surrogate
+from egresslens.parse.jsontext import encoded, has_lone_surrogate
 from egresslens.parse.ndjson import KEY
 from egresslens.parse.otlp import RECORD_KEYS, Part, nanos_ms
 from egresslens.parse.seats import FATE, PARTS, Seats
@@ -576,15 +576,9 @@ def _within(text: str) -> str | None:
         found = [value for item in found for value in item.values() if isinstance(value, dict)]
         for item in found:
             if len(RECORD_KEYS.intersection(item)) > 1:
-                return _written(item)
+                record = encoded(item)
+                return None if record is None else record.decode()
     return None
-
-
-def _written(item: dict[str, Any]) -> str | None:
-    try:
-        return orjson.dumps(item).decode()
-    except orjson.JSONEncodeError:  # nested too deeply
-        return None
 
 
 def _told(rows: pl.DataFrame) -> pl.DataFrame:

@@ -27,6 +27,17 @@ def has_lone_surrogate(text: str) -> bool:
     return high_at >= 0
 
 
+def encoded(value: object) -> bytes | None:
+    """JSON of what was read from JSON or OTLP; None if it cannot be written.
+
+    orjson reads deeper nesting than it writes, and writes no integer beyond 64 bits.
+    """
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        return None
+
+
 def decoded(inner: str) -> str | None:
     """What the inside of a JSON string says; None if it is none, as with half of a surrogate pair."""
     try:

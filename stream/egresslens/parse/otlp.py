@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-import orjson
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -22,6 +21,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
 
 from egresslens.outcome import Filtered, Reject
 from egresslens.parse import source
+from egresslens.parse.jsontext import encoded
 from egresslens.parse.source import Source
 
 
@@ -233,8 +233,5 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, Mapping | Sequence):
-        try:
-            return orjson.dumps(value).decode()
-        except orjson.JSONEncodeError:  # nested too deeply, or an integer beyond 64 bits
-            return ""
+        return (encoded(value) or b"").decode()
     return "" if value is None else str(value)

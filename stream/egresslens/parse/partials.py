@@ -19,10 +19,13 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import Any, Final, NamedTuple
 
 import orjson
 import polars as pl
+
+from egresslens.parse.jsontext import encoded
 
 # A line's parts follow each other closely; between them stand other pods' lines.
 SPAN: Final = 5_000
@@ -86,13 +89,12 @@ class _Piece(NamedTuple):
             return (self.prefix + text).encode("utf-8", "surrogateescape")
         # A part may be of bytes that are no text.
         line = (self.prefix + text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        try:
-            return orjson.dumps({**self.envelope, self.key: line})
-        except orjson.JSONEncodeError:
-            # It reads deeper nesting than it writes. No runtime nests, so only its plain values are kept.
-            values = self.envelope.items()
-            plain = {name: value for name, value in values if not isinstance(value, dict | list)}
-            return orjson.dumps({**plain, self.key: line})
+        if (whole := encoded({**self.envelope, self.key: line})) is not None:
+            return whole
+        # No runtime nests so deep: only the envelope's plain values are kept.
+        values = self.envelope.items()
+        plain = {name: value for name, value in values if not isinstance(value, dict | list)}
+        return orjson.dumps({**plain, self.key: line})
 
 
 class _Part(NamedTuple):
@@ -118,13 +120,13 @@ class Partials:
         self._needles: dict[Stream, bytes] = {}
         self._bytes: dict[Stream, int] = {}
         self._total = 0
-        # No part is older: looking through all streams for the oldest one is not done for each message.
-        self._floor = 0
+        # Heap of (offset of a stream's first part, stream); what is no longer so falls out when it comes up.
+        self._firsts: list[tuple[int, Stream]] = []
 
     @property
     def oldest_open(self) -> int | None:
         """The smallest offset that is still needed; None if no line is open."""
-        return min((parts[0].offset for parts in self._open.values()), default=None)
+        return self._open[self._oldest()][0].offset if self._open else None
 
     @property
     def open_offsets(self) -> set[int]:
@@ -195,11 +197,13 @@ class Partials:
         stream = piece.stream
         if stream in self._open and _begins(piece.text):
             unfinished += self._give_up(stream)
-        self._open.setdefault(stream, deque()).append(part)
+        if stream not in self._open:
+            self._open[stream] = deque()
+            heappush(self._firsts, (part.offset, stream))
+        self._open[stream].append(part)
         self._needles[stream] = piece.needle
         self._bytes[stream] = self._bytes.get(stream, 0) + len(part.value)
         self._total += len(part.value)
-        self._floor = min(self._floor, part.offset)
         while self._bytes.get(stream, 0) > self._line_bytes:
             unfinished.append(self._drop(stream))
         while self._total > self._total_bytes:
@@ -213,11 +217,8 @@ class Partials:
 
     def _expire(self, offset: int) -> list[Unfinished]:
         unfinished = []
-        while self._open and self._floor + self._span <= offset:
-            stream = self._oldest()
-            self._floor = self._open[stream][0].offset
-            if self._floor + self._span <= offset:
-                unfinished.append(self._drop(stream))
+        while self._open and self._open[stream := self._oldest()][0].offset + self._span <= offset:
+            unfinished.append(self._drop(stream))
         return unfinished
 
     def _give_up(self, stream: Stream) -> list[Unfinished]:
@@ -226,14 +227,20 @@ class Partials:
         return [part.unfinished() for part in parts]
 
     def _oldest(self) -> Stream:
-        return min(self._open, key=lambda stream: self._open[stream][0].offset)
+        while True:
+            offset, stream = self._firsts[0]
+            if stream in self._open and self._open[stream][0].offset == offset:
+                return stream
+            heappop(self._firsts)
 
     def _drop(self, stream: Stream) -> Unfinished:
         """Give up the oldest part of one stream."""
         part = self._open[stream].popleft()
         self._bytes[stream] -= len(part.value)
         self._total -= len(part.value)
-        if not self._open[stream]:
+        if self._open[stream]:
+            heappush(self._firsts, (self._open[stream][0].offset, stream))
+        else:
             self._forget(stream)
         return part.unfinished()
 

@@ -13,6 +13,7 @@ from typing import Final
 import orjson
 import polars as pl
 
+from egresslens.mapping import is_one
 from egresslens.parse.keys import FIELD_KEYS, ISTIO_KEYS, TELLING
 
 # Key, and whether its value is a number; in a line's order.
@@ -74,7 +75,7 @@ def _fitting(lines: pl.DataFrame, shape: Shape) -> tuple[pl.DataFrame, pl.DataFr
     text = chosen["text"].str.slice(1).str.head(-1)
     cut = text.str.split_exact(',"', last + 1).struct.unnest()
     # Some values are absent in all lines of a batch, or the same: what is a literal is looked at once.
-    cut = cut.with_columns(pl.lit(piece[0]).alias(piece.name) for piece in cut if _is_one(piece))
+    cut = cut.with_columns(pl.lit(piece[0], piece.dtype).alias(piece.name) for piece in cut if is_one(piece))
     keys = [(f'{key}":' if place else f'"{key}":', is_number) for place, (key, is_number) in enumerate(shape)]
     time = next(place for place, (key, _) in enumerate(shape) if key == "start_time")
     cut = cut.with_columns(
@@ -103,12 +104,6 @@ def _fitting(lines: pl.DataFrame, shape: Shape) -> tuple[pl.DataFrame, pl.DataFr
     if fits.all():
         return rows, lines.filter(~likely)
     return rows.filter(fits), pl.concat([lines.filter(~likely), chosen.filter(~fits)])
-
-
-def _is_one(column: pl.Series) -> bool:
-    """Whether all values are the same and none is null."""
-    first = column[0] if len(column) else None
-    return first is not None and first == column[-1] and bool((column == first).fill_null(value=False).all())
 
 
 def _likely(shape: Shape) -> pl.Expr:
