@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from statistics import median
@@ -51,19 +52,25 @@ CODES = np.array([200, 200, 200, 200, 200, 200, 201, 204, 304, 404, 503])
 def main() -> None:
     # Ended from outside, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    events, rounds = int(os.environ.get("EVENTS", "10000000")), int(os.environ.get("ROUNDS", "5"))
-    with (
-        tempfile.TemporaryDirectory(prefix="egresslens-reports-") as temporary,
-        embedded_store(Path(os.environ.get("FOLDER", temporary))) as running,
-    ):
-        settings = filled(running, events)
+    rounds = int(os.environ.get("ROUNDS", "5"))
+    with filled() as (settings, running):
         if rounds:
             measure(settings, running, rounds)
 
 
-def filled(running: StoreProcess, events: int) -> Settings:
-    """Fill the store, if nothing is in it yet, and say what it holds."""
-    settings = load(environment(running))
+@contextmanager
+def filled() -> Iterator[tuple[Settings, StoreProcess]]:
+    """A store in `FOLDER` or a temporary one, filled if nothing is in it yet; says what it holds."""
+    with (
+        tempfile.TemporaryDirectory(prefix="egresslens-bench-") as temporary,
+        embedded_store(Path(os.environ.get("FOLDER", temporary))) as running,
+    ):
+        settings = load(environment(running))
+        _fill_once(settings, int(os.environ.get("EVENTS", "10000000")))
+        yield settings, running
+
+
+def _fill_once(settings: Settings, events: int) -> None:
     with connect(settings, "writer") as writer:
         migrate(writer, settings)
         if not count(writer, settings, "progress"):
@@ -75,7 +82,6 @@ def filled(running: StoreProcess, events: int) -> Settings:
             time.sleep(11)
         for view in ("events", "windows_1m", "windows_1h", "destinations"):
             print(f"{count(writer, settings, view):,} {view}", flush=True)
-    return settings
 
 
 def count(client: Any, settings: Settings, view: str) -> int:

@@ -13,17 +13,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from pathlib import Path
 from statistics import median
 
 from parts import cpu_seconds, egresslens, inherited
 from playwright.sync_api import Browser, sync_playwright
 from reports import environment, filled
 
-from egresslens.store.process import StoreProcess, embedded_store
+from egresslens.store.process import StoreProcess
 
 RANGE = "since=30h"
 GRAPH = "group_source=auto&group_destination=auto&limit=2000&measure=requests"
@@ -39,13 +37,8 @@ TELLS = """new PerformanceObserver((list) => {
 def main() -> None:
     # Ended from outside, it ends what it started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    events, rounds = int(os.environ.get("EVENTS", "10000000")), int(os.environ.get("ROUNDS", "9"))
-    with (
-        tempfile.TemporaryDirectory(prefix="egresslens-view-") as temporary,
-        embedded_store(Path(os.environ.get("FOLDER", temporary))) as running,
-    ):
-        filled(running, events)
-        measure(running, rounds)
+    with filled() as (_, running):
+        measure(running, int(os.environ.get("ROUNDS", "9")))
 
 
 def measure(running: StoreProcess, rounds: int) -> None:
