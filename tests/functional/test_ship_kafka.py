@@ -202,6 +202,8 @@ def test_an_outage_of_kafka_loses_nothing_and_keeps_the_order(tmp_path):
         shipper = Shipper(own.bootstrap, tmp_path, str(file), "--topic", "logs")
         try:
             consumed(own.bootstrap, "logs", len)
+            # A consumer may see a line before the shipper has heard that it is there.
+            wait_until(lambda: saved_offset(tmp_path) == len(b"before\n"))
             own.kill()
             append(file, b"".join(b"during %d\n" % n for n in range(1_000)))
             wait_until(lambda: "no acknowledgement from Kafka" in shipper.said())
